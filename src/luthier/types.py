@@ -1,0 +1,432 @@
+"""The nouns and the protocols: frozen dataclasses, standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+# ---------------------------------------------------------------- what is wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat: `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+Input = str | tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input with its right answer. Near-copies share a `group`; None: the example is its own group."""
+
+    id: str
+    input: Input
+    references: tuple[str, ...]
+    group: str | None = None
+    weight: float = 1.0
+
+    @property
+    def reference(self) -> str:
+        return self.references[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class of a classification task, as the data spells it, with a line that tells a model what it means."""
+
+    name: str
+    description: str = ""
+
+
+MetricName = Literal["accuracy", "macro_f1", "precision", "recall", "f1"]
+About = Literal["inputs to come", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The bar to clear. `label` names the class for precision, recall and f1; None for the other metrics."""
+
+    metric: MetricName
+    at_least: float
+    confidence: float = 0.95
+    about: About = "inputs to come"
+    label: str | None = None
+
+    @property
+    def alpha(self) -> float:
+        """The probability of a wrong MEETS or DOES NOT MEET that the whole split may spend."""
+        return round(1.0 - self.confidence, 12)
+
+    @property
+    def metric_name(self) -> str:
+        return f"{self.metric} of '{self.label}'" if self.label is not None else self.metric.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What may not be done, whatever it scores. `local_only`: no example may leave this machine."""
+
+    local_only: bool = False
+
+
+# ---------------------------------------------------------------- models
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, in four disjoint counts: nothing is counted twice."""
+
+    fresh_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.fresh_tokens + other.fresh_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a model: `choices` (score each exactly) or a free completion."""
+
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...] | None = None
+    max_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered, in the order of the requests.
+
+    With `choices`, `texts` holds the best choice and `choice_logprobs` the log-probability (nats) of each choice, its
+    end-of-turn token included, in the order of the request. A failure is an `error` and no texts.
+    """
+
+    texts: tuple[str, ...] = ()
+    choice_logprobs: tuple[float, ...] | None = None
+    usage: Usage = Usage()
+    latency_s: float = 0.0
+    finish_reason: str = ""
+    error: str | None = None
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The one seam to any LLM. `fingerprint` changes whenever an answer could (weights, template, adapter, engine)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def thread_safe(self) -> bool: ...
+
+    def complete(self, requests: Sequence[Request]) -> list[Reply]: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Texts to unit vectors, float32 of shape (len(texts), dimension), in the order of the texts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def embed(self, texts: Sequence[str]) -> Any: ...
+
+
+# ---------------------------------------------------------------- rungs and predictors
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer of a predictor; `error` says why there is none (then `output` is None)."""
+
+    output: str | None
+    usage: Usage = Usage()
+    latency_s: float = 0.0
+    error: str | None = None
+    citations: tuple[str, ...] = ()
+
+
+class Predictor(Protocol):
+    """A fitted rung: a batch of inputs in, a batch of predictions out, in the same order.
+
+    What is raced, released, routed and served. `save` writes a folder from which `luthier.rungs.load_predictor` makes
+    an equal predictor in a fresh process; `describe` tells, in plain words by key, what fitting chose.
+    """
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]: ...
+    def save(self, folder: Path) -> None: ...
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+class Rung(Protocol):
+    """One way to customize, unfitted. `role` names the model it needs ("prompted", "student", "embedder"; None: none).
+
+    `guarded` says that fitting changes the model's weights, so that the forgetting guard has to pass it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def guarded(self) -> bool: ...
+    @property
+    def version(self) -> str: ...
+
+    def fit(
+        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
+    ) -> Predictor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rung with a model: `lora@smollm2-135m`; without a model the rung's name alone."""
+
+    rung: str
+    model: str | None
+    rank: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.rung}@{self.model}" if self.model else self.rung
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person who waits wants to see. `kind` says which of the fields are set."""
+
+    kind: Literal["note", "working", "racing", "finished"]
+    candidate: str | None = None
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    run: EvalRun | None = None
+    outcome: str | None = None
+    estimate: Estimate | None = None
+
+
+Listener = Callable[[Event], None]
+
+
+def silent(_event: Event) -> None:
+    """The listener of those who do not want to watch."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a rung may use while it is fitted: models and embedders by role, a seed, a folder for its checkpoints."""
+
+    models: Mapping[str, Any]
+    seed: int
+    workdir: Path
+    candidate: str = ""
+    listen: Listener = silent
+
+    def working(self, text: str, done: int = 0, total: int = 0) -> None:
+        self.listen(Event("working", candidate=self.candidate, text=text, done=done, total=total))
+
+
+# ---------------------------------------------------------------- measurements
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number in [0, 1] with a reason, or unscored (value None): never silently 0."""
+
+    value: float | None
+    reason: str
+
+
+class Scorer(Protocol):
+    def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Score]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval, the number of observations behind it and the method that made the interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raced example: what was asked, answered and scored."""
+
+    example: Example
+    prediction: Prediction
+    score: Score
+
+
+@dataclass(frozen=True)
+class EvalRun:
+    """What a race measured, before any threshold is applied.
+
+    `rows` stand in the test order, from its beginning without gaps; `population` counts the examples of the whole split,
+    `groups` its groups. A candidate that was not raced has no rows and a `not_measured` reason.
+    """
+
+    candidate: Candidate
+    split: str
+    rows: tuple[Row, ...]
+    fingerprint: str
+    alpha: float
+    population: int
+    groups: int
+    guarded: bool = False
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    fit_seconds: float = 0.0
+    race_seconds: float = 0.0
+    exhaustive: bool = False
+    gave_up: bool = False
+    not_measured: str | None = None
+
+    @property
+    def usage(self) -> Usage:
+        return sum((row.prediction.usage for row in self.rows), Usage())
+
+
+class Outcome(StrEnum):
+    MEETS = "MEETS"
+    DOES_NOT_MEET = "DOES NOT MEET"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_MEASURED = "NOT MEASURED"
+
+
+Eligible = Literal["yes", "no", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreExamples:
+    """How many further test examples would be expected to decide: None means more than ten times the split."""
+
+    median: int | None
+    q90: int | None
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """Where a candidate stands, and why."""
+
+    candidate: Candidate
+    outcome: Outcome
+    eligible: Eligible
+    blocked_by: tuple[str, ...]
+    alpha: float
+    estimate: Estimate | None
+    population: int
+    reasons: tuple[str, ...]
+    usage: Usage
+    seconds: float
+    fit_seconds: float = 0.0
+    decided_at: int | None = None
+    unscored: int = 0
+    approximate: bool = False
+    more: MoreExamples | None = None
+    unsettled: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is wanted, without the data: all that a rung may know besides train and dev."""
+
+    name: str
+    kind: Literal["classification"]
+    instruction: str
+    labels: tuple[Label, ...]
+    target: Target
+    constraints: Constraints
+    rungs: tuple[str, ...]
+    models: Mapping[str, str]
+    seed: int = 0
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+
+@dataclass(frozen=True)
+class SealedSplit:
+    """The test split: anyone may know its size and hash, only a race opens it, and the store counts each access.
+
+    `order` is the one seeded test order, whole groups after each other, shared by all rungs.
+    """
+
+    order: tuple[Example, ...]
+    hash: str
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def groups(self) -> int:
+        return len({example.group or example.id for example in self.order})
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, loaded: the spec, the examples split by group, and what reading them found."""
+
+    spec: TaskSpec
+    folder: Path
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: SealedSplit
+    findings: Mapping[str, Any]
+    fingerprint: str
+
+
+# ---------------------------------------------------------------- content addresses
+
+
+def digest(*parts: Any) -> str:
+    """A content address: the first 32 hex digits of the SHA-256 of the parts as canonical JSON.
+
+    >>> digest("a", {"b": 1}) == digest("a", {"b": 1})
+    True
+    >>> digest("ab", "c") == digest("a", "bc")
+    False
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no content address for a {type(value).__name__}")
