@@ -405,6 +405,31 @@ class Task:
     fingerprint: str
 
 
+# ---------------------------------------------------------------- what a verdict knows
+
+
+@dataclass(frozen=True)
+class VerdictFacts:
+    """Everything a verdict knows, and so everything a report can show; `luthier.report` turns it into one plain dict.
+
+    `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
+    examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps.
+    """
+
+    task: TaskSpec
+    outcome: Outcome
+    chosen: str | None
+    sentence: str
+    candidates: tuple[CandidateResult, ...]
+    runs: tuple[EvalRun, ...]
+    reasons: tuple[str, ...] = ()
+    flips: tuple[str, ...] = ()
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    spend: Mapping[str, Any] = field(default_factory=dict)
+
+
 # ---------------------------------------------------------------- content addresses
 
 
