@@ -1,0 +1,194 @@
+"""Evidence: what one race shows about one candidate, as plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luthier import stats
+from luthier.evaluate.scorers import Mean, metric
+from luthier.report.plain import shorten
+from luthier.types import Estimate, EvalRun, Input, Row, Target, TaskSpec
+
+Floats = NDArray[np.float64]
+
+SHOWN = 4
+LONGEST_INPUT = 280
+LONGEST_ANSWER = 80
+LONGEST_REASON = 160
+MOST_CONFUSIONS = 8
+MOST_POINTS = 60
+
+
+def text_of(given: Input) -> str:
+    """An input as one text; the turns of a chat each start with their role."""
+    return given if isinstance(given, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in given)
+
+
+def is_right(row: Row) -> bool:
+    return row.score.value is not None and row.score.value >= 1.0
+
+
+def is_wrong(row: Row) -> bool:
+    return row.score.value is not None and row.score.value < 1.0
+
+
+def answer_of(row: Row) -> str:
+    return row.prediction.output if row.prediction.output is not None else "no answer"
+
+
+def right_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Up to four right answers, spread over the references: the first of each in the test order, then the second."""
+    return _spread([row for row in rows if is_right(row)], lambda row: row.example.reference)
+
+
+def wrong_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Up to four wrong answers, spread over the confusions, the most frequent confusion first."""
+    return _spread([row for row in rows if is_wrong(row)], lambda row: (row.example.reference, answer_of(row)))
+
+
+def unscored_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Up to four rows that could not be scored, spread over the reasons."""
+    unscored = [row for row in rows if row.score.value is None]
+    return _spread(unscored, lambda row: row.prediction.error or row.score.reason)
+
+
+def _spread(rows: Sequence[Row], key: Any) -> list[dict[str, Any]]:
+    """Round robin over the kinds, the most frequent kind first; ties and turns keep the test order."""
+    kinds: dict[Any, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(key(row), []).append(row)
+    queues = sorted(kinds.values(), key=len, reverse=True)
+    longest = len(queues[0]) if queues else 0
+    turns = (queue[turn] for turn in range(min(SHOWN, longest)) for queue in queues if turn < len(queue))
+    return [_example(row) for row, _ in zip(turns, range(SHOWN), strict=False)]
+
+
+def _example(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.example.id,
+        "input": shorten(text_of(row.example.input), LONGEST_INPUT),
+        "reference": shorten(" or ".join(row.example.references), LONGEST_ANSWER),
+        "answer": shorten(answer_of(row), LONGEST_ANSWER),
+        "reason": shorten(row.prediction.error or row.score.reason, LONGEST_REASON),
+    }
+
+
+def confusions(rows: Sequence[Row]) -> dict[str, Any]:
+    """The most frequent wrong answers per reference, and how many further kinds and rows the list leaves out.
+
+    `of` counts all scored rows with that reference, so that `count` can be read as a share of it.
+    """
+    scored = Counter(row.example.reference for row in rows if row.score.value is not None)
+    wrong = Counter((row.example.reference, answer_of(row)) for row in rows if is_wrong(row))
+    top = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
+    rest = top[MOST_CONFUSIONS:]
+    return {
+        "top": [
+            {
+                "reference": shorten(reference, LONGEST_ANSWER),
+                "answer": shorten(answer, LONGEST_ANSWER),
+                "count": count,
+                "of": scored[reference],
+            }
+            for (reference, answer), count in top[:MOST_CONFUSIONS]
+        ],
+        "more_kinds": len(rest),
+        "more_rows": sum(count for _, count in rest),
+    }
+
+
+def narrowing(run: EvalRun, estimate: Estimate | None, task: TaskSpec) -> dict[str, Any]:
+    """How the interval narrowed while the race ran: at most 60 points [n, mean, low, high], or why there are none.
+
+    The same sequence as the race's own estimate (one observation a group; an unscored answer counts as wrong for the
+    low end and as right for the high end), so that the last point is the interval of the verdict.
+    """
+    target = task.target
+    measured = metric(target, task.label_names)
+    if not isinstance(measured, Mean):
+        return _no_points(f"{target.metric_name} is judged on the whole split at once, so it has no running interval")
+    if estimate is None or not run.rows:
+        return _no_points("nothing was scored")
+    groups = _by_group([row for row in run.rows if measured.relevant(row.example, row.prediction)])
+    values = list(groups.values())[: estimate.n]  # a group that was only half seen when the race ended is left out
+    if estimate.method == "census" or not values:
+        return _no_points("the whole split was scored: the figure is what it is, without an interval")
+    ends = [np.array([_mean(known, missing) for known in values]) for missing in (0.0, 1.0)]
+    low, high = _sequence(ends[0], ends[1], run, target)
+    means = _running_mean([_mean([v for v in known if v is not None], 0.0) for known in values], values)
+    at = np.unique(np.linspace(0, len(values) - 1, min(MOST_POINTS, len(values))).round().astype(int))
+    points = [[int(i) + 1, *(round(float(v), 6) for v in (means[i], low[i], high[i]))] for i in at.tolist()]
+    return {"points": points, "why_not": None}
+
+
+def _no_points(why_not: str) -> dict[str, Any]:
+    return {"points": [], "why_not": why_not}
+
+
+def _sequence(low_scores: Floats, high_scores: Floats, run: EvalRun, target: Target) -> tuple[Floats, Floats]:
+    """The low end from the one scores, the high end from the other; shares, for inputs to come or for the split."""
+    whole = run.groups if target.about == "split" else None
+    if not np.isin(np.concatenate([low_scores, high_scores]), (0.0, 1.0)).all():
+        return (
+            stats.betting_sequence(low_scores, run.alpha, population=whole)[0],
+            stats.betting_sequence(high_scores, run.alpha, population=whole)[1],
+        )
+    fewest, most = (np.cumsum(scores).round().astype(int) for scores in (low_scores, high_scores))
+    if whole is not None:
+        low = np.asarray(stats.finite_sequence(fewest, whole, run.alpha)[0]) / whole
+        return low, np.asarray(stats.finite_sequence(most, whole, run.alpha)[1]) / whole
+    return stats.bernoulli_sequence(fewest, run.alpha)[0], stats.bernoulli_sequence(most, run.alpha)[1]
+
+
+def _running_mean(means: Sequence[float], values: Sequence[Sequence[float | None]]) -> Floats:
+    counted = np.array([any(value is not None for value in known) for known in values], dtype=float)
+    return np.asarray(np.cumsum(np.array(means) * counted) / np.maximum(np.cumsum(counted), 1.0), dtype=np.float64)
+
+
+def _mean(values: Sequence[float | None], missing: float) -> float:
+    return sum(missing if value is None else value for value in values) / max(len(values), 1)
+
+
+def paired(one: EvalRun, other: EvalRun, *, alpha: float) -> dict[str, Any] | None:
+    """By how much `other` beats `one` on the groups that both answered, with an anytime-valid interval at 1 - alpha.
+
+    The races share one test order, so difficulty cancels (Waudby-Smith & Ramdas, arXiv 2010.09686: the betting sequence
+    on (s_other - s_one + 1) / 2). The interval is valid although the races stopped on their own; it is no part of the
+    promise behind MEETS. None where they share nothing.
+    """
+    ones, others = ({group: _known(scores) for group, scores in _by_group(run.rows).items()} for run in (one, other))
+    pairs = ((ones[group], others[group]) for group in ones if group in others)
+    shared = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not shared:
+        return None
+    differences = np.array([b - a for a, b in shared], dtype=float)
+    low, high = stats.betting_sequence((differences + 1) / 2, alpha)
+    return {
+        "one": one.candidate.name,
+        "other": other.candidate.name,
+        "mean": float(differences.mean()),
+        "low": 2 * float(low[-1]) - 1,
+        "high": 2 * float(high[-1]) - 1,
+        "n": len(shared),
+        "only_one_right": int((differences < 0).sum()),
+        "only_other_right": int((differences > 0).sum()),
+        "method": "betting sequence on paired differences",
+    }
+
+
+def _by_group(rows: Sequence[Row]) -> dict[str, list[float | None]]:
+    """The scores of each group in the test order: a second row of a group is never a new observation."""
+    groups: dict[str, list[float | None]] = {}
+    for row in rows:
+        groups.setdefault(row.example.group or row.example.id, []).append(row.score.value)
+    return groups
+
+
+def _known(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return _mean(known, 0.0) if known else None

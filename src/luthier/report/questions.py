@@ -1,0 +1,169 @@
+"""Questions: the five that every team asks, each answered by what was measured, or "not measured" and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luthier.report.evidence import paired
+from luthier.report.plain import count, interval, level, percent, plain
+from luthier.types import CandidateResult, EvalRun, Outcome, Usage, VerdictFacts
+
+PROMPT_RUNGS = ("zero-shot", "calibrated", "few-shot", "retrieved-shots", "many-shot")
+TUNED_RUNGS = ("lora", "full")
+COMPARISON_ALPHA = 0.05  # shared among the comparisons that can be made, so that they hold together
+# what one step up the ladder adds, so that each comparison says what it is about
+STEPS = (
+    ("zero-shot", "few-shot", "what fixed examples in the prompt add"),
+    ("few-shot", "retrieved-shots", "what choosing the nearest examples adds"),
+    ("zero-shot", "lora", "what fine-tuning adds to a bare prompt"),
+    ("few-shot", "lora", "what fine-tuning adds to fixed examples"),
+    ("retrieved-shots", "lora", "what fine-tuning adds to the nearest examples"),
+)
+
+
+def five_questions(facts: VerdictFacts) -> list[dict[str, Any]]:
+    """One dict a question: question, measured ("yes", "in part" or "no"), answer, because, comparisons."""
+    return [_prompt(facts), _knowledge(), _behaviour(facts), _pay(), _stay(facts)]
+
+
+def _answer(question: str, measured: str, answer: str, because: str, **more: Any) -> dict[str, Any]:
+    return {"question": question, "measured": measured, "answer": answer, "because": because, "comparisons": [], **more}
+
+
+def _prompt(facts: VerdictFacts) -> dict[str, Any]:
+    question = "Does a prompt reach the target?"
+    prompts = [result for result in facts.candidates if result.candidate.rung in PROMPT_RUNGS]
+    measured = [result for result in prompts if result.estimate is not None]
+    missing = [result.candidate.name for result in prompts if result.estimate is None]
+    if not measured:
+        was = "was" if len(missing) == 1 else "were"
+        why = f"{listed(missing)} {was} not raced" if missing else "the ladder of this task has no prompt on it"
+        if missing and facts.chosen is not None:
+            why += f": the climb ended at {facts.chosen}, which comes earlier on the ladder"
+        return _answer(question, "no", "Not measured.", why[0].upper() + why[1:] + ".")
+    winners = [result for result in measured if result.outcome is Outcome.MEETS]
+    open_ones = [result for result in measured if result.outcome is Outcome.INCONCLUSIVE]
+    best = max(measured, key=lambda result: result.estimate.mean if result.estimate else 0.0)
+    if winners:
+        first = winners[0]
+        answer, because = "Yes.", f"{first.candidate.name} is the simplest that does: {_figure(first)}."
+    elif open_ones:
+        answer = "Not proven either way."
+        because = (
+            f"{listed([result.candidate.name for result in open_ones])} came too near to the target to be decided. "
+            f"The best prompt is {best.candidate.name}: {_figure(best)}."
+        )
+    else:
+        answer = "No."
+        because = f"The best prompt is {best.candidate.name}: {_figure(best)}; the target is {_bar(facts)}."
+    if missing:
+        because += f" Not raced: {', '.join(missing)}."
+    because += " This is about the prompts and the model that were tried; a larger model may do better."
+    return _answer(question, "in part" if missing else "yes", answer, because)
+
+
+def _knowledge() -> dict[str, Any]:
+    because = (
+        "This version has no rung that looks facts up in documents, and no test that tells missing knowledge from "
+        "other causes of wrong answers."
+    )
+    return _answer("Is knowledge missing?", "no", "Not measured.", because)
+
+
+def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
+    question = "Is it a matter of format or behaviour, and is there data enough?"
+    comparisons = _comparisons(facts.runs)
+    train = _train_size(facts)
+    size = f"There were {count(train)} training examples. " if train is not None else ""
+    curve = "Whether more of them would help was not measured: no rung was fitted on a part of them."
+    if not comparisons:
+        return _answer(
+            question, "no", "Not measured.", f"Fewer than two of the rungs that would tell were raced. {size}{curve}"
+        )
+    gains = [step for step in comparisons if step["low"] > 0]
+    if gains:
+        most = max(gains, key=lambda step: step["mean"])
+        answer = "Examples change the behaviour."
+        because = (
+            f"On the {count(most['n'])} test examples that both answered, {most['other']} was right "
+            f"{percent(most['mean'], unit=False)} points more often than {most['one']}, with the same model weights to "
+            "start from. "
+        )
+    else:
+        answer = "Examples were not shown to change the behaviour."
+        because = "No comparison below is clear of zero. "
+    because += (
+        "Every answer was picked from the closed list of labels, so a badly formatted answer could not occur. "
+        f"{_unscored(facts.candidates)}{size}{curve}"
+    )
+    return _answer(question, "in part", answer, because, comparisons=plain(comparisons))
+
+
+def _comparisons(runs: Sequence[EvalRun]) -> list[dict[str, Any]]:
+    """Each step of the ladder that both its rungs were raced for, with the same model: other minus one."""
+    found = []
+    for below, above, about in STEPS:
+        for one in (run for run in runs if run.candidate.rung == below):
+            for other in (run for run in runs if run.candidate.rung == above):
+                if one.candidate.model == other.candidate.model:
+                    step = paired(one, other, alpha=COMPARISON_ALPHA)
+                    found += [{"about": about, **step}] if step else []
+    return found
+
+
+def _pay() -> dict[str, Any]:
+    because = (
+        "The task has no [economics] section with volumes and prices, and this version does not price the rungs. "
+        "The tokens and seconds that each rung took are below."
+    )
+    return _answer("Does it pay?", "no", "Not measured.", because)
+
+
+def _stay(facts: VerdictFacts) -> dict[str, Any]:
+    question = "Must the data stay here?"
+    demanded = facts.task.constraints.local_only
+    wish = "The task says that it must (local_only)." if demanded else "The task does not say that it must."
+    raced = sum(1 for result in facts.candidates if result.estimate is not None)
+    if not raced:
+        return _answer(question, "no", "Not measured.", f"{wish} No candidate was raced, so nothing was sent anywhere.")
+    away = [run for run in facts.runs if run.remote and run.rows]
+    usage = sum((run.usage for run in away), Usage())
+    sent = usage.fresh_tokens + usage.cached_tokens + usage.cache_write_tokens
+    if away:
+        where = f"{listed([run.candidate.name for run in away])} sent the inputs to another machine."
+        answer = "Not all of it did."
+    else:
+        where = "All candidates that were raced ran on this machine."
+        answer = "Yes, and it did." if demanded else "It did."
+    return _answer(question, "yes", answer, f"{wish} {where} Input tokens that left this machine: {count(sent)}.")
+
+
+def _figure(result: CandidateResult) -> str:
+    estimate = result.estimate
+    return f"{interval(plain(estimate))} after {count(estimate.n)} test examples" if estimate else "not measured"
+
+
+def _bar(facts: VerdictFacts) -> str:
+    return f"{facts.task.target.metric_name} of at least {level(facts.task.target.at_least)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _unscored(candidates: Sequence[CandidateResult]) -> str:
+    unscored = sum(result.unscored for result in candidates)
+    return f"{count(unscored)} answers could not be scored. " if unscored else ""
+
+
+def _train_size(facts: VerdictFacts) -> int | None:
+    for place in (facts.findings, facts.findings.get("sizes"), facts.findings.get("splits")):
+        size = place.get("train") if isinstance(place, Mapping) else None
+        if isinstance(size, int):
+            return size
+    return None

@@ -1,0 +1,116 @@
+"""Render: the summary dict as one self-contained HTML file or as Markdown, and nothing but that dict."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from luthier.report import plain
+
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
+MOST_STEPS = 6
+# what Markdown would read as markup; a line break would end a table row
+MARKUP = re.compile(r"([\\`*_\[\]|~#])")
+
+
+def html(summary: Mapping[str, Any]) -> str:
+    """The report as one HTML file: no script, no request, all text from the task escaped."""
+    return _environment(escape=True).get_template("report.html").render(**summary, axis=axis(summary))
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The same report as Markdown."""
+    escaped = _each_text(summary, markdown_text)
+    text = _environment(escape=False).get_template("report.md").render(**escaped)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment(*, escape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("luthier.report", "templates"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for one in (plain.percent, plain.level, plain.interval, plain.count, plain.duration):
+        environment.filters[one.__name__] = _joined(one) if escape else one
+    environment.filters["anchor"] = anchor
+    environment.filters["narrowing_shape"] = narrowing_shape
+    environment.globals["tokens_in"] = tokens_in
+    return environment
+
+
+def _joined(number: Callable[..., str]) -> Callable[..., str]:
+    """A number that no line break divides from its unit."""
+    return lambda *given, **options: number(*given, **options).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def anchor(name: str) -> str:
+    """
+    >>> anchor("lora@smollm2-135m")
+    'rung-lora-smollm2-135m'
+    """
+    return "rung-" + re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
+def tokens_in(usage: Mapping[str, int]) -> int:
+    """All tokens that a model read, computed or taken from its cache."""
+    return usage["fresh_tokens"] + usage["cached_tokens"] + usage["cache_write_tokens"]
+
+
+def axis(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The scale of the ladder's picture: start, end and ticks in shares, the finest that has at most six steps."""
+    estimates = [candidate["estimate"] for candidate in summary["candidates"] if candidate["estimate"]]
+    target = summary["verdict"]["target"]["at_least"]
+    low = min([target, *(estimate["low"] for estimate in estimates)]) if estimates else 0.0
+    high = max([target, *(estimate["high"] for estimate in estimates)]) if estimates else 1.0
+    for step in STEPS:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        last = max(last, first + 1)
+        if last - first <= MOST_STEPS:
+            break
+    start, end = first * step, last * step
+    ticks = [
+        {"share": round(at * step, 10), "x": round(100 * (at - first) / (last - first), 3)}
+        for at in range(first, last + 1)
+    ]
+    return {"start": start, "end": end, "ticks": ticks, "at": lambda share: _place(share, start, end)}
+
+
+def _place(share: float, start: float, end: float) -> float:
+    return round(100 * min(1.0, max(0.0, (share - start) / (end - start))), 3)
+
+
+def narrowing_shape(points: Sequence[Sequence[float]]) -> dict[str, str]:
+    """The band between low and high and the line of the mean, as SVG points in a box of 100 by 100."""
+    last = points[-1][0]
+    xs = [round(100 * point[0] / last, 2) for point in points]
+
+    def line(column: int) -> list[str]:
+        return [f"{x},{round(100 - 100 * point[column], 2)}" for x, point in zip(xs, points, strict=True)]
+
+    return {"band": " ".join(line(3) + line(2)[::-1]), "mean": " ".join(line(1))}
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, on one line.
+
+    >>> print(markdown_text("<b>*a*|b</b>"))
+    &lt;b>\\*a\\*\\|b&lt;/b>
+    """
+    return MARKUP.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(item, change) for item in value]
+    return value

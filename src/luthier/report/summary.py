@@ -1,0 +1,258 @@
+"""Summary: a verdict as one plain dict, from which alone every report is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luthier.report import evidence
+from luthier.report.plain import count, flat, level, phrase, plain, words
+from luthier.report.questions import five_questions
+from luthier.types import CandidateResult, EvalRun, Outcome, Target, Usage, VerdictFacts
+
+__all__ = ["VerdictFacts", "summarise", "verdict_json"]
+
+SCHEMA = 1
+LONG_TEXT = 120
+
+# what a rung is, for somebody who has never heard its name
+RUNGS: Mapping[str, tuple[str, str]] = {
+    "majority": (
+        "The most frequent answer",
+        "Gives every input the label that is most frequent in the training data. Anything worth having beats it.",
+    ),
+    "tfidf": (
+        "Classic learning on words",
+        "Weighs the words and letter groups of the input (TF-IDF: rare words count more) and learns from the training "
+        "data which of them speak for which label. No language model.",
+    ),
+    "embedding": (
+        "Classic learning on meaning",
+        "A small encoder turns each input into a vector of its meaning; a linear classifier learns from the training "
+        "data where each label lies.",
+    ),
+    "zero-shot": (
+        "A prompt",
+        "Asks the language model with an instruction and the labels, and shows it no example.",
+    ),
+    "calibrated": (
+        "A prompt, with the model's habits removed",
+        "The same prompt, but each label's probability is divided by what the model gives that label when the input "
+        "says nothing.",
+    ),
+    "few-shot": (
+        "A prompt with fixed examples",
+        "Shows the language model the same few training examples before every input.",
+    ),
+    "retrieved-shots": (
+        "A prompt with the nearest examples",
+        "Shows the language model, for each input, the training examples that are most like it.",
+    ),
+    "many-shot": (
+        "A prompt with many examples",
+        "Shows the language model as many training examples as fit its context.",
+    ),
+    "rag": (
+        "A prompt with documents",
+        "Looks up passages in documents and shows them to the language model with the input.",
+    ),
+    "lora": (
+        "A fine-tuned small model",
+        "Trains a small set of added weights (LoRA: low-rank adaptation) of the language model on the training data.",
+    ),
+    "full": (
+        "A fully fine-tuned model",
+        "Trains all weights of the language model on the training data.",
+    ),
+}
+
+
+def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
+    """The verdict, schema 1: keys may be added, never renamed without a new number. Finite numbers and text only."""
+    target = facts.task.target
+    return plain(  # type: ignore[no-any-return]
+        {
+            "schema": SCHEMA,
+            "task": facts.task.name,
+            "sentence": facts.sentence,
+            "outcome": facts.outcome,
+            "chosen": facts.chosen,
+            "target": {
+                "metric": target.metric,
+                "at_least": target.at_least,
+                "confidence": target.confidence,
+                "about": target.about,
+                "label": target.label,
+            },
+            "candidates": [_candidate_json(result) for result in facts.candidates],
+            "reasons": facts.reasons,
+            "spend": {
+                "examples_scored": 0,
+                "examples_available": 0,
+                "seconds": 0.0,
+                **facts.spend,
+                "usage": facts.spend.get("usage", Usage()),
+            },
+            "flips": facts.flips,
+            "provenance": facts.provenance,
+        }
+    )
+
+
+def _candidate_json(result: CandidateResult) -> dict[str, Any]:
+    return {
+        "name": result.candidate.name,
+        "rung": result.candidate.rung,
+        "model": result.candidate.model,
+        "rank": result.candidate.rank,
+        "outcome": result.outcome,
+        "eligible": result.eligible,
+        "blocked_by": result.blocked_by,
+        "unsettled": result.unsettled,
+        "alpha": result.alpha,
+        "estimate": result.estimate,
+        "population": result.population,
+        "decided_at": result.decided_at,
+        "unscored": result.unscored,
+        "approximate": result.approximate,
+        "more_examples": result.more,
+        "reasons": result.reasons,
+        "usage": result.usage,
+        "seconds": result.seconds,
+        "fit_seconds": result.fit_seconds,
+    }
+
+
+def summarise(facts: VerdictFacts) -> dict[str, Any]:
+    """One JSON-able dict: the verdict under "verdict", and everything else that a report shows."""
+    runs = {run.candidate.name: run for run in facts.runs}
+    verdict = verdict_json(facts)
+    results = zip(facts.candidates, verdict["candidates"], strict=True)
+    summary = {
+        "verdict": verdict,
+        "task": _task(facts),
+        "candidates": [
+            {**as_json, **_shown(facts, result, runs.get(result.candidate.name))} for result, as_json in results
+        ],
+        "questions": five_questions(facts),
+        "costs": flat(plain(facts.costs)),
+        "data": flat(plain(facts.findings)),
+        "provenance": flat(plain(facts.provenance)),
+        "limits": _limits(facts),
+    }
+    return plain(summary)  # type: ignore[no-any-return]
+
+
+def _task(facts: VerdictFacts) -> dict[str, Any]:
+    task = facts.task
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "instruction": task.instruction,
+        "labels": task.labels,
+        "target": target_sentence(task.target),
+        "metric": task.target.metric_name,
+        "local_only": task.constraints.local_only,
+    }
+
+
+def target_sentence(target: Target) -> str:
+    """
+    >>> target_sentence(Target("accuracy", 0.85))
+    'accuracy of at least 85 % on inputs to come, proven at 95 % confidence'
+    """
+    where = "inputs to come" if target.about == "inputs to come" else "the test examples themselves"
+    return (
+        f"{target.metric_name} of at least {level(target.at_least)} on {where}, "
+        f"proven at {level(target.confidence)} confidence"
+    )
+
+
+def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) -> dict[str, Any]:
+    title, what = RUNGS.get(result.candidate.rung, (result.candidate.name, ""))
+    rows = run.rows if run else ()
+    return {
+        "title": title,
+        "what": what,
+        "chosen": result.candidate.name == facts.chosen,
+        "scored": len(rows),
+        "groups": run.groups if run else result.population,
+        "exhaustive": bool(run and run.exhaustive),
+        "gave_up": bool(run and run.gave_up),
+        "guarded": bool(run and run.guarded),
+        "not_measured": run.not_measured if run else None,
+        "touches_target": _touches_target(result, facts.task.target),
+        "more_sentence": more_sentence(result),
+        "fit": _fit(run),
+        "race_seconds": run.race_seconds if run else 0.0,
+        "right_count": sum(map(evidence.is_right, rows)),
+        "wrong_count": sum(map(evidence.is_wrong, rows)),
+        "right": evidence.right_examples(rows),
+        "wrong": evidence.wrong_examples(rows),
+        "not_scored": evidence.unscored_examples(rows),
+        "confusions": evidence.confusions(rows),
+        "narrowing": evidence.narrowing(run, result.estimate, facts.task)
+        if run
+        else {"points": [], "why_not": "it was not raced"},
+    }
+
+
+def _touches_target(result: CandidateResult, target: Target) -> bool:
+    """Decided although the interval that is shown still holds the target: the deciding test is the sharper one."""
+    decided = result.outcome in (Outcome.MEETS, Outcome.DOES_NOT_MEET)
+    estimate = result.estimate
+    return bool(decided and estimate and not result.approximate and estimate.low <= target.at_least <= estimate.high)
+
+
+def more_sentence(result: CandidateResult) -> str | None:
+    """How many further test examples would decide, for a candidate that is INCONCLUSIVE; None for the others."""
+    if result.outcome is not Outcome.INCONCLUSIVE or result.more is None:
+        return None
+    if result.more.median is None:
+        return "Even ten times as many test examples would probably not decide it: it is too near to the target."
+    often = (
+        f"with {count(result.more.q90)} it would be decided nine times in ten"
+        if result.more.q90 is not None
+        else "but it may well take more than ten times the split"
+    )
+    return f"About {count(result.more.median)} more test examples would decide it in half of all cases; {often}."
+
+
+def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
+    """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
+    rows = []
+    for key, value in (plain(run.fit) if run else {}).items():
+        text = phrase(value)
+        rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})
+    return rows
+
+
+def _limits(facts: VerdictFacts) -> list[str]:
+    """What the verdict does not say, in plain sentences, the most important first."""
+    target = facts.task.target
+    chance = level(round(1.0 - target.confidence, 12))
+    where = "inputs like the test examples" if target.about == "inputs to come" else "the examples of this test split"
+    limits = [
+        f"MEETS means: on {where}, the true {target.metric_name} is at least {level(target.at_least)}. The chance that "
+        f"this test split calls even one candidate wrongly, MEETS or DOES NOT MEET, is at most {chance} for all "
+        "candidates together, however often one looked. It says nothing about inputs of another kind.",
+        "INCONCLUSIVE means that neither could be proven. It is not a mild form of either.",
+    ]
+    if any(result.approximate for result in facts.candidates):
+        limits.append(
+            f"{target.metric_name} is no plain average, so its intervals come from resampling (bootstrap). They are "
+            "approximate and outside the promise above."
+        )
+    tuned = [run.candidate.name for run in facts.runs if run.guarded and run.rows]
+    if tuned:
+        limits.append(
+            f"Forgetting guard: NOT MEASURED. Fine-tuning ({', '.join(tuned)}) can make a model worse at other tasks; "
+            "nobody has checked that here. For this one task it does not matter."
+        )
+    limits += [
+        "An estimate after an early stop leans towards the side on which the race stopped: read the interval, not the "
+        "dot.",
+        "The examples below are test examples. Whoever changes a prompt after reading them tunes on the test; the "
+        "store makes a changed candidate pay for that with a smaller share of the allowed error.",
+    ]
+    return limits
