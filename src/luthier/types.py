@@ -290,6 +290,7 @@ class EvalRun:
 
     `rows` stand in the test order, from its beginning without gaps; `population` counts the examples of the whole split,
     `groups` its groups. A candidate that was not raced has no rows and a `not_measured` reason.
+    `remote`: its inputs left this machine; `guarded`: fitting changed a model's weights.
     """
 
     candidate: Candidate
@@ -300,6 +301,7 @@ class EvalRun:
     population: int
     groups: int
     guarded: bool = False
+    remote: bool = False
     fit: Mapping[str, Any] = field(default_factory=dict)
     fit_seconds: float = 0.0
     race_seconds: float = 0.0

@@ -1,1 +1,1 @@
-
+"""Scoring predictions, and racing predictors on the test order until the answer is certain."""

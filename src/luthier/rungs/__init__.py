@@ -1,1 +1,65 @@
+"""The candidates: one file a rung, simplest first, and the way back from a saved folder to a predictor."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import SpecError, StoreError
+from luthier.rungs.base import read_predictor
+from luthier.rungs.calibrated import Calibrated
+from luthier.rungs.embedding import Embedding, EmbeddingPredictor
+from luthier.rungs.few_shot import FewShot
+from luthier.rungs.lora import Lora, LoraPredictor
+from luthier.rungs.majority import Majority, MajorityPredictor
+from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.retrieved_shots import RetrievedShots, RetrievedShotsPredictor
+from luthier.rungs.tfidf import Tfidf, TfidfPredictor
+from luthier.rungs.zero_shot import ZeroShot
+from luthier.types import Predictor, Rung
+
+LADDER: tuple[Rung, ...] = (
+    Majority(),
+    Tfidf(),
+    Embedding(),
+    ZeroShot(),
+    Calibrated(),
+    FewShot(),
+    RetrievedShots(),
+    Lora(),
+)
+
+_PREDICTORS = {
+    kind.kind: kind
+    for kind in (
+        MajorityPredictor,
+        TfidfPredictor,
+        EmbeddingPredictor,
+        PromptPredictor,
+        RetrievedShotsPredictor,
+        LoraPredictor,
+    )
+}
+
+
+def ladder(names: Sequence[str]) -> list[Rung]:
+    """The rungs of these names, in ladder order whatever the order of the names."""
+    known = {rung.name: rung for rung in LADDER}
+    for name in names:
+        if name not in known:
+            raise SpecError(f"'{name}' is not a rung", where="[ladder] rungs", fix=f"use some of: {', '.join(known)}")
+    return [rung for rung in LADDER if rung.name in names]
+
+
+def load_predictor(folder: Path, models: Mapping[str, Any]) -> Predictor:
+    """The predictor that `save` wrote into `folder`; `models` by role must be the ones it was fitted with.
+
+    Errors: StoreError where the folder holds no predictor of a known kind; ModelError where a model is not the same.
+    """
+    kind = read_predictor(folder)["kind"]
+    if kind not in _PREDICTORS:
+        raise StoreError(
+            f"no predictor is of the kind '{kind}'", where=str(folder), fix=f"one of {sorted(_PREDICTORS)}"
+        )
+    return _PREDICTORS[kind].load(folder, models)

@@ -1,0 +1,219 @@
+"""The command line: a command a stage. A command's body calls the library and prints; stdout is the answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from luthier import demo as demos
+from luthier.climb import STORE_FOLDER, Options, plan, run
+from luthier.errors import LuthierError, SpecError, StoreError
+from luthier.report import render
+from luthier.report.verdict import Verdict
+from luthier.screen import Ladder, final_table
+from luthier.store import Store
+from luthier.task import load_task
+from luthier.task.guess import propose
+from luthier.types import Outcome, Task
+
+EXIT_MEETS, EXIT_NONE, EXIT_USER, EXIT_STOPPED, EXIT_FAULT = 0, 1, 2, 3, 70
+
+app = typer.Typer(
+    name="luthier",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help=(
+        "Measures which way to customize an LLM is enough for your task: none, a prompt, examples, retrieval or a "
+        "fine-tune.\n\nExit codes: 0 an eligible candidate meets the target, 1 none does, 2 something you can mend, "
+        "3 interrupted (the same command resumes), 70 a fault of luthier."
+    ),
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+AllRungs = Annotated[
+    bool, typer.Option("--all-rungs", help="Climb on after the first candidate that meets the target.")
+]
+Exhaustive = Annotated[
+    bool, typer.Option("--exhaustive", help="Score the whole test split for every candidate, for comparison.")
+]
+TaskPath = Annotated[Path, typer.Argument(metavar="[LUTHIER.TOML]", help="The task, or the folder that holds it.")]
+TASK_FILE = Path("luthier.toml")
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV, TSV or JSONL file of labelled examples.")],
+    output: Annotated[Path, typer.Option(help="Where to write the task.")] = TASK_FILE,
+    input: Annotated[str | None, typer.Option(help="The column that holds the input.")] = None,
+    reference: Annotated[str | None, typer.Option(help="The column that holds the right answer.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look at a data file and write a commented luthier.toml."""
+    if output.exists() and not force:
+        raise SpecError(
+            "it is there already", where=str(output), fix="choose another --output, or replace it with --force"
+        )
+    proposal = propose(data, beside=output.parent, input=input, reference=reference)
+    try:
+        output.write_text(proposal.toml, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write: {error}", where=str(output), fix="choose another --output") from error
+    for warning in proposal.warnings:
+        _say(f"check this: {warning}")
+    if as_json:
+        _print_json(
+            {"schema": 1, "path": str(output), "guessed": proposal.guessed, "warnings": list(proposal.warnings)}
+        )
+        return
+    print(
+        f"wrote {output}: set the target in it, then run: luthier run {output if output != TASK_FILE else ''}".rstrip()
+    )
+
+
+@app.command("run")
+def run_command(
+    task: TaskPath = TASK_FILE, all_rungs: AllRungs = False, exhaustive: Exhaustive = False, as_json: JsonFlag = False
+) -> None:
+    """Climb the ladder and print the verdict. Interrupted, the same command goes on where it was."""
+    _run(_load(task), Options(all_rungs, exhaustive), as_json=as_json)
+
+
+@app.command()
+def report(
+    task: TaskPath = TASK_FILE,
+    html: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Where to write the Markdown report.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Render the last finished run again, from what the store keeps; nothing is measured."""
+    folder = task if task.is_dir() else task.parent
+    name = None if task.is_dir() else _load(task).spec.name
+    if not (folder / STORE_FOLDER).is_dir():
+        raise StoreError("there is no finished run", where=str(folder / STORE_FOLDER), fix="run: luthier run")
+    summary = Store(folder / STORE_FOLDER).last_summary(name)
+    if summary is None:
+        raise StoreError("there is no finished run", where=str(folder / STORE_FOLDER), fix="run: luthier run")
+    paths = _reports(folder, summary, html, markdown)
+    if as_json:
+        _print_json(summary["verdict"])
+    else:
+        print(summary["verdict"]["sentence"])
+        print(f"report: {paths[0]}")
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(demos.demos())}.")] = "question-routing",
+    folder: Annotated[Path | None, typer.Option(help="Where to put the task; luthier-demo/NAME by default.")] = None,
+    all_rungs: AllRungs = False,
+    exhaustive: Exhaustive = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a real task end to end: question-routing (the default), or another of the demos."""
+    home = folder or Path("luthier-demo") / name
+    path = demos.prepare(name, home, Ladder.notes(_stderr()))
+    _say(f"the task is in {path}")
+    _run(load_task(path), Options(all_rungs, exhaustive), as_json=as_json)
+
+
+def _load(path: Path) -> Task:
+    return load_task(path / TASK_FILE if path.is_dir() else path)
+
+
+def _run(task: Task, options: Options, *, as_json: bool) -> None:
+    ladder = Ladder(task.spec.target, tuple(candidate.name for candidate in plan(task)), _stderr())
+    with ladder.watching():
+        verdict = run(task, options=options, listen=ladder)
+    paths = _reports(task.folder, verdict.to_summary(), None, None)
+    if as_json:
+        _print_json(verdict.to_dict())
+    else:
+        _print_verdict(verdict, paths)
+    raise typer.Exit(EXIT_MEETS if verdict.outcome is Outcome.MEETS else EXIT_NONE)
+
+
+def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown: Path | None) -> list[Path]:
+    """Write the report as HTML, Markdown and JSON beside the task; the paths written."""
+    stem = f"{summary['verdict']['task']}-report"
+    texts = {
+        html or folder / f"{stem}.html": render.html(summary),
+        markdown or folder / f"{stem}.md": render.markdown(summary),
+        folder / f"{stem}.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
+    }
+    for path, text in texts.items():
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
+            ) from error
+    return list(texts)
+
+
+def _print_verdict(verdict: Verdict, paths: list[Path]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(final_table(verdict.candidates, verdict.task.target, verdict.chosen))
+    console.print()
+    console.print(verdict.sentence, style="bold")
+    for flip in verdict.flips:
+        console.print(f"  {flip}.")
+    console.print(f"report: {paths[0]}")
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"luthier {metadata.version('luthier')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options that stand before the command."""
+
+
+def main() -> None:
+    """The entry point: errors become one message on stderr and an exit code."""
+    try:
+        app()
+    except LuthierError as error:
+        _say(f"luthier: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("luthier: interrupted")
+        sys.exit(EXIT_STOPPED)
+    except SystemExit as end:
+        if end.code == 130:  # typer's own word for Ctrl-C
+            _say("luthier: interrupted")
+            sys.exit(EXIT_STOPPED)
+        raise
+    except Exception:
+        traceback.print_exc()
+        _say("luthier: this is a fault of luthier; nothing measured is lost. Please report the lines above.")
+        sys.exit(EXIT_FAULT)

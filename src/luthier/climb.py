@@ -1,0 +1,380 @@
+"""The climb: the stages in order, from a task to a verdict. The one place that knows the order."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from luthier import stats
+from luthier.errors import MissingExtra, PowerError, Stopped
+from luthier.evaluate.race import Judgement, judge, race
+from luthier.evaluate.runner import Runner, order_hash
+from luthier.evaluate.scorers import ExactMatch, Mean, metric
+from luthier.models import catalog
+from luthier.models.embed import CachedEmbedder
+from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
+from luthier.rungs import ladder, load_predictor
+from luthier.store import FitRecord, RunRecord, Store
+from luthier.task import load_task
+from luthier.types import (
+    Candidate,
+    EvalRun,
+    Event,
+    FitContext,
+    Listener,
+    Prediction,
+    Predictor,
+    Rung,
+    Task,
+    digest,
+    silent,
+)
+
+STORE_FOLDER = ".luthier"
+POWER = 0.8  # the smallest detectable effect is the one decided with this probability
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to climb. `all_rungs`: go on after the first winner; `exhaustive`: score the whole split for every rung."""
+
+    all_rungs: bool = False
+    exhaustive: bool = False
+
+
+def run(
+    task: Task | str | os.PathLike[str],
+    *,
+    options: Options | None = None,
+    models: Mapping[str, Any] | None = None,
+    listen: Listener = silent,
+    clock: Clock = now,
+) -> Verdict:
+    """Climb the ladder of a task (or of the luthier.toml at a path) and return the verdict.
+
+    `models` by role ("prompted", "student", "embedder") replaces what the task names, e.g. by a ScriptedModel.
+    Everything measured is kept in `.luthier/` beside luthier.toml: interrupted, the same call resumes; repeated, it
+    replays. Errors: Stopped when interrupted; PowerError when the test split cannot decide the target; LuthierError.
+    """
+    loaded = task if isinstance(task, Task) else load_task(Path(task))
+    climb = _Climb(loaded, options or Options(), dict(models or {}), listen, clock)
+    try:
+        return climb.verdict()
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", done=climb.progress()) from None
+
+
+def plan(task: Task, models: Mapping[str, Any] | None = None) -> list[Candidate]:
+    """The candidates of a task in ladder order: each rung with the model of its first role."""
+    given = models or {}
+
+    def name(role: str) -> str:
+        return str(given[role].name) if role in given else task.spec.models[role]
+
+    return [
+        Candidate(rung.name, name(rung.roles[0]) if rung.roles else None, rung.rank) for rung in ladder(task.spec.rungs)
+    ]
+
+
+class _Climb:
+    """One climb: the task, the store, and what has been measured so far."""
+
+    def __init__(self, task: Task, options: Options, models: dict[str, Any], listen: Listener, clock: Clock) -> None:
+        self.task, self.options, self.listen, self.clock = task, options, listen, clock
+        self.store = Store(task.folder / STORE_FOLDER)
+        self.shelf = _Shelf(task, models, self.store.folder / "embeddings", listen)
+        self.runs: list[EvalRun] = []
+        self.winner: str | None = None
+
+    def verdict(self) -> Verdict:
+        with self.store.lock(), _terminable():
+            started = time.perf_counter()
+            rungs = ladder(self.task.spec.rungs)
+            candidates = plan(self.task, self.shelf.given)
+            record = self._begin(candidates)
+            for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
+                self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+            verdict = self._decided(record, time.perf_counter() - started)
+            self.store.finish_run(record.id, verdict.to_summary(), self._now())
+            self.store.close()
+            return verdict
+
+    def progress(self) -> str:
+        names = ", ".join(run.candidate.name for run in self.runs if run.rows)
+        return f"finished so far: {names}" if names else ""
+
+    def _now(self) -> str:
+        return self.clock().isoformat(timespec="seconds")
+
+    # ------------------------------------------------------------ before anything is spent
+
+    def _begin(self, candidates: list[Candidate]) -> RunRecord:
+        spec, test = self.task.spec, self.task.test
+        record = self.store.begin_run(
+            spec.name,
+            digest(self.task.fingerprint, asdict(self.options)),
+            test.hash,
+            [digest(example.input) for example in test.order],
+            [candidate.name for candidate in candidates],
+            self._now(),
+        )
+        if record.resumed:
+            self._note(f"resuming the run of {record.started_at}")
+        share = self.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
+        self._note(power_line(self.task, share))
+        return record
+
+    def _note(self, text: str) -> None:
+        self.listen(Event("note", text=text))
+
+    # ------------------------------------------------------------ one candidate
+
+    def _measure(self, rung: Rung, candidate: Candidate, record: RunRecord, *, remaining: int) -> EvalRun:
+        empty = self._empty(rung, candidate)
+        if self.winner is not None and not self.options.all_rungs:
+            reason = f"{self.winner} already meets the target, and it is simpler"
+            return self._finished(replace(empty, not_measured=reason))
+        try:
+            predictor, fit = self._fit(rung, candidate)
+        except MissingExtra as error:
+            return self._finished(replace(empty, not_measured=str(error).replace("\n  fix: ", ": ")))
+        share = self.store.alpha_share(
+            record.id,
+            self.task.test.hash,
+            fit.predictor,
+            digest(asdict(self.task.spec.target), order_hash(self.task.test)),
+            candidate.name,
+            alpha=self.task.spec.target.alpha,
+            remaining=remaining,
+        )
+        run = replace(empty, fingerprint=fit.predictor, alpha=share, fit=fit.description, fit_seconds=fit.seconds)
+        runner = Runner(predictor, fit.predictor, candidate, self.task.test, ExactMatch(), self.store, record.id)
+        spec = self.task.spec
+        raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
+        return self._finished(raced)
+
+    def _empty(self, rung: Rung, candidate: Candidate) -> EvalRun:
+        test = self.task.test
+        return EvalRun(
+            candidate=candidate,
+            split="test",
+            rows=(),
+            fingerprint="",
+            alpha=0.0,
+            population=len(test),
+            groups=units_available(self.task),
+            guarded=rung.guarded,
+        )
+
+    def _watch(self, run: EvalRun, judgement: Judgement) -> None:
+        self.listen(Event("racing", run.candidate.name, run=run, estimate=judgement.estimate))
+
+    def _finished(self, run: EvalRun) -> EvalRun:
+        spec = self.task.spec
+        judgement = judge(run, spec.target, spec.label_names)
+        if self.winner is None and may_be_chosen(judgement.outcome, eligibility(run, spec.constraints).answer):
+            self.winner = run.candidate.name
+        text = run.not_measured or ""
+        self.listen(
+            Event(
+                "finished",
+                run.candidate.name,
+                text=text,
+                run=run,
+                outcome=judgement.outcome,
+                estimate=judgement.estimate,
+            )
+        )
+        return run
+
+    # ------------------------------------------------------------ fitting, once for each content
+
+    def _fit(self, rung: Rung, candidate: Candidate) -> tuple[Predictor, FitRecord]:
+        """The fitted predictor: from the store where nothing changed, else fitted, saved and loaded again.
+
+        Loading what was just saved makes sure that what is raced is what a release or a resumed run would load.
+        """
+        task = self.task
+        models = {role: self.shelf.model(role) for role in rung.roles}
+        key = digest(
+            (rung.name, rung.version),
+            [(role, models[role].fingerprint) for role in rung.roles],
+            (task.spec.kind, task.spec.instruction, task.spec.labels, task.spec.seed),
+            [(example.input, example.references, example.weight) for example in (*task.train, *task.dev)],
+            len(task.train),
+        )
+        folder = self.store.predictor_folder(key)
+        record = self.store.fit(key)
+        if record is None:
+            workdir = self.store.folder / "work" / key
+            workdir.mkdir(parents=True, exist_ok=True)
+            context = FitContext(models, task.spec.seed, workdir, candidate.name, self.listen)
+            context.working("fitting")
+            started = time.perf_counter()
+            predictor = rung.fit(task.spec, task.train, task.dev, context)
+            seconds = time.perf_counter() - started
+            _save(predictor, folder)
+            record = FitRecord(
+                digest(_contents(folder), [(role, models[role].fingerprint) for role in rung.roles]),
+                dict(predictor.describe()),
+                seconds,
+            )
+            self.store.keep_fit(key, candidate.name, record)
+            shutil.rmtree(workdir, ignore_errors=True)
+        return load_predictor(folder, models), record
+
+    # ------------------------------------------------------------ the verdict
+
+    def _decided(self, record: RunRecord, seconds: float) -> Verdict:
+        spec = self.task.spec
+        verdict = decide(self.runs, {}, spec.target, spec.constraints, task=spec)
+        raced = [run for run in self.runs if run.rows]
+        usage = sum((run.usage for run in raced[1:]), raced[0].usage) if raced else None
+        return replace(
+            verdict,
+            findings=self.task.findings,
+            spend={
+                "examples_scored": sum(len(run.rows) for run in raced),
+                "examples_available": len(self.task.test) * len(raced),
+                "usage": asdict(usage) if usage else {},
+                "seconds": round(seconds, 3),
+                "test_accesses": self.store.test_accesses(self.task.test.hash),
+            },
+            provenance=self._provenance(record),
+        )
+
+    def _provenance(self, record: RunRecord) -> dict[str, Any]:
+        return {
+            "luthier": metadata.version("luthier"),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": _versions(),
+            "seed": self.task.spec.seed,
+            "task_fingerprint": self.task.fingerprint,
+            "split_hash": self.task.test.hash,
+            "order_hash": order_hash(self.task.test),
+            "models": self.shelf.fingerprints(),
+            "predictors": {run.candidate.name: run.fingerprint for run in self.runs if run.fingerprint},
+            "alpha_ledger": self.store.ledger(self.task.test.hash),
+            "options": asdict(self.options),
+            "started_at": record.started_at,
+            "finished_at": self._now(),
+        }
+
+
+def units_available(task: Task) -> int:
+    """How many independent observations of the target's metric the test split can give: its groups, at most."""
+    found = metric(task.spec.target, task.spec.label_names)
+    if not isinstance(found, Mean) or not found.known_beforehand:
+        return task.test.groups
+    relevant = [example for example in task.test.order if found.relevant(example, Prediction(None))]
+    return len({example.group or example.id for example in relevant})
+
+
+def power_line(task: Task, alpha: float) -> str:
+    """What the test split can decide, in one line, before anything is spent. Errors: PowerError where it is nothing."""
+    target, size = task.spec.target, units_available(task)
+    if not isinstance(metric(target, task.spec.label_names), Mean) or target.about == "split":
+        return f"{size:,} test examples; {target.metric_name} is judged on the whole split"
+    fewest = stats.fewest_to_prove(target.at_least, alpha)
+    what = f"{size:,} test examples about {target.metric_name}"
+    if fewest > size:
+        raise PowerError(
+            f"{what} cannot prove {target.at_least:g} at {target.confidence:.0%} confidence, even if every answer is "
+            f"right: that takes {fewest:,}",
+            where="luthier.toml, [split] test",
+            fix="give the test split more examples, lower [target] at_least, race fewer rungs, or, if these examples "
+            'are all there will ever be, set [target] about = "split"',
+        )
+    low, high = stats.smallest_detectable_effect(target.at_least, alpha, size, POWER)
+    above = f"MEETS from a true {high:.1%}" if high is not None else "MEETS from no value"
+    below = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET never"
+    return f"{what} decide with {POWER:.0%} probability: {above}, {below} (target {target.at_least:.1%})"
+
+
+class _Shelf:
+    """Models by role, each opened when a rung first needs it."""
+
+    def __init__(self, task: Task, given: Mapping[str, Any], embeddings: Path, listen: Listener) -> None:
+        self._names, self.given, self._listen, self._embeddings = task.spec.models, given, listen, embeddings
+        self._open: dict[str, Any] = {}
+        self._roles: dict[str, Any] = {}
+
+    def model(self, role: str) -> Any:
+        if role not in self._roles:
+            self._roles[role] = self.given[role] if role in self.given else self._opened(role)
+        return self._roles[role]
+
+    def _opened(self, role: str) -> Any:
+        name = self._names[role]
+        if name not in self._open:  # the prompted model and the student are one by default
+            if role == "embedder":
+                self._open[name] = CachedEmbedder(catalog.open_embedder(name, self._listen), self._embeddings)
+            else:
+                self._open[name] = catalog.open_model(name, self._listen)
+        return self._open[name]
+
+    def fingerprints(self) -> dict[str, str]:
+        return {role: f"{model.name} {model.fingerprint}" for role, model in self._roles.items()}
+
+
+def _save(predictor: Predictor, folder: Path) -> None:
+    """Save into a folder that appears whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix="saving-", dir=folder.parent))
+    try:
+        predictor.save(fresh)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _contents(folder: Path) -> list[tuple[str, str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), digest(path.read_bytes())) for path in files]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("numpy", "scipy", "scikit-learn", "torch", "transformers", "peft", "sentence-transformers"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a polite kill (SIGTERM) stop the climb like Ctrl-C does, where signals can be caught at all."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,269 @@
+"""The race: evaluate a predictor on the test order until the answer is certain, and judge what was measured.
+
+`judge` is pure: rows in, outcome out, and the only place where evidence meets a threshold. `race` asks it after each
+block and stops as soon as it is certain, or as soon as it is nearly sure that the split cannot decide (statistics.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luthier import stats
+from luthier.evaluate.runner import Runner
+from luthier.evaluate.scorers import Corpus, Mean, confusion, metric
+from luthier.types import Estimate, EvalRun, MoreExamples, Outcome, Row, Target
+
+FUTILE_BELOW = 0.02  # statistics.md: stop when the rest of the split decides with a probability under 2 %
+CHECK_FUTILITY_EVERY = 4  # blocks: the check costs about as much as scoring a cheap predictor's block
+MORE_LIMIT = 10  # "over 10 N": how far ahead further examples are looked for, in splits
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a run's rows prove about the target. `decided_at` counts the rows after which it was certain."""
+
+    outcome: Outcome
+    estimate: Estimate | None
+    decided_at: int | None = None
+    unscored: int = 0
+    approximate: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class _Units:
+    """The independent observations among the rows: one a group, in test order.
+
+    An unscored prediction counts as wrong in `low` and as right in `high`: whatever it would have scored, evidence for
+    MEETS taken from `low` and evidence against from `high` is not too strong.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    ends: NDArray[np.int64]  # rows seen when each unit was complete
+    mean: float
+    unscored: int
+
+    @property
+    def binary(self) -> bool:
+        return bool(np.isin(self.low, (0.0, 1.0)).all() and np.isin(self.high, (0.0, 1.0)).all())
+
+
+def judge(run: EvalRun, target: Target, labels: Sequence[str]) -> Judgement:
+    """The outcome and the estimate that these rows prove, at this run's share of alpha. Pure.
+
+    MEETS when the evidence that the true value lies above the target reaches 1/alpha at any time, DOES NOT MEET when
+    the evidence that it lies below does; the first to get there decides, later rows only sharpen the interval.
+    """
+    if run.not_measured is not None or not run.rows:
+        return Judgement(Outcome.NOT_MEASURED, None, why=run.not_measured or "no test example was scored")
+    found = metric(target, labels)
+    if isinstance(found, Corpus) or (target.about == "split" and not found.known_beforehand):
+        return _judge_whole(run, target, labels, found)
+    units = _units(run, found)
+    if not len(units.low):
+        return Judgement(Outcome.INCONCLUSIVE, None, why=f"no scored example is about {target.metric_name}")
+    above, below = _evidence(units, run, target)
+    threshold = math.log(1.0 / run.alpha)
+    first_above, first_below = _first(above, threshold), _first(below, threshold)
+    estimate = _estimate(units, run, target)
+    if min(first_above, first_below) == len(units.low):
+        return Judgement(Outcome.INCONCLUSIVE, estimate, unscored=units.unscored)
+    meets = first_above < first_below
+    at = int(units.ends[min(first_above, first_below)])
+    return Judgement(Outcome.MEETS if meets else Outcome.DOES_NOT_MEET, estimate, at, units.unscored)
+
+
+def _units(run: EvalRun, found: Mean) -> _Units:
+    low, high, ends, scored = [], [], [], []
+    unscored = seen = 0
+    for group, members in groupby(run.rows, key=lambda row: row.example.group or row.example.id):
+        rows = list(members)
+        seen += len(rows)
+        relevant = [row for row in rows if found.relevant(row.example, row.prediction)]
+        open_ended = group == _last_group(run) and seen < run.population and run.groups < run.population
+        if not relevant or open_ended:  # a group that the race has only half seen is not yet an observation
+            continue
+        values = [row.score.value for row in relevant]
+        unscored += sum(value is None for value in values)
+        scored += [float(np.mean(known)) for known in [[v for v in values if v is not None]] if known]
+        low.append(float(np.mean([0.0 if value is None else value for value in values])))
+        high.append(float(np.mean([1.0 if value is None else value for value in values])))
+        ends.append(seen)
+    mean = float(np.mean(scored)) if scored else math.nan
+    return _Units(np.array(low), np.array(high), np.array(ends, dtype=np.int64), mean, unscored)
+
+
+def _last_group(run: EvalRun) -> str:
+    last = run.rows[-1].example
+    return last.group or last.id
+
+
+def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log evidence above and below the target after each unit (for the split itself: +inf once it is certain)."""
+    if target.about == "split":
+        low, high = _split_sequence(units, run)
+        if len(low) == run.groups:  # nothing is left to be unsure about but what could not be scored
+            low[-1], high[-1] = units.low.mean(), units.high.mean()
+        return np.where(low >= target.at_least, np.inf, 0.0), np.where(high < target.at_least, np.inf, 0.0)
+    if units.binary:
+        above, _ = stats.target_evidence(np.cumsum(units.low).round().astype(int), target.at_least)
+        _, below = stats.target_evidence(np.cumsum(units.high).round().astype(int), target.at_least)
+    else:
+        above, _ = stats.betting_evidence(units.low, target.at_least)
+        _, below = stats.betting_evidence(units.high, target.at_least)
+    return above, below
+
+
+def _split_sequence(units: _Units, run: EvalRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size = run.groups
+    if units.binary:
+        low, _ = stats.finite_sequence(np.cumsum(units.low).round().astype(int), size, run.alpha)
+        _, high = stats.finite_sequence(np.cumsum(units.high).round().astype(int), size, run.alpha)
+        return low / size, high / size
+    low, _ = stats.betting_sequence(units.low, run.alpha, population=size)
+    _, high = stats.betting_sequence(units.high, run.alpha, population=size)
+    return low, high
+
+
+def _estimate(units: _Units, run: EvalRun, target: Target) -> Estimate | None:
+    if math.isnan(units.mean):
+        return None
+    n = len(units.low)
+    if target.about == "split":
+        if n == run.groups:
+            return Estimate(units.mean, float(units.low.mean()), float(units.high.mean()), n, "census")
+        low, high = _split_sequence(units, run)
+        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "finite" if units.binary else "betting")
+    if units.binary:
+        low, _ = stats.bernoulli_sequence(np.cumsum(units.low).round().astype(int), run.alpha)
+        _, high = stats.bernoulli_sequence(np.cumsum(units.high).round().astype(int), run.alpha)
+        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "ppr")
+    low, _ = stats.betting_sequence(units.low, run.alpha)
+    _, high = stats.betting_sequence(units.high, run.alpha)
+    return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "betting")
+
+
+def _first(evidence: NDArray[np.float64], threshold: float) -> int:
+    crossed = np.flatnonzero(evidence >= threshold)
+    return int(crossed[0]) if len(crossed) else len(evidence)
+
+
+def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mean | Corpus) -> Judgement:
+    """Metrics that need the whole split: no early stop, and a bootstrap interval, marked approximate."""
+    unscored = sum(row.score.value is None for row in run.rows)
+    if len(run.rows) < run.population:
+        return Judgement(
+            Outcome.INCONCLUSIVE, None, why=f"{target.metric_name} needs the whole split", unscored=unscored
+        )
+    if isinstance(found, Mean):
+        values = [row.score.value or 0.0 for row in run.rows if found.relevant(row.example, row.prediction)]
+        if not values:
+            return Judgement(Outcome.INCONCLUSIVE, None, why=f"'{target.label}' was never predicted", unscored=unscored)
+        return _certain(float(np.mean(values)), len(values), target, unscored)
+    true, predicted = confusion(run.rows, labels)
+    counts = np.zeros((len(labels), len(labels) + 1))
+    np.add.at(counts, (true, predicted), 1.0)
+    value = float(found.statistic(counts))
+    if target.about == "split":
+        return _certain(value, len(run.rows), target, unscored)
+    low, high = stats.confusion_bootstrap(true, predicted, found.statistic, run.alpha, np.random.default_rng(0))
+    estimate = Estimate(value, low, high, len(run.rows), "bootstrap")
+    outcome = Outcome.INCONCLUSIVE
+    if low >= target.at_least:
+        outcome = Outcome.MEETS
+    elif high < target.at_least:
+        outcome = Outcome.DOES_NOT_MEET
+    at = None if outcome is Outcome.INCONCLUSIVE else len(run.rows)
+    return Judgement(outcome, estimate, at, unscored, approximate=True)
+
+
+def _certain(value: float, n: int, target: Target, unscored: int) -> Judgement:
+    outcome = Outcome.MEETS if value >= target.at_least else Outcome.DOES_NOT_MEET
+    return Judgement(outcome, Estimate(value, value, value, n, "census"), n, unscored)
+
+
+# ---------------------------------------------------------------- racing
+
+
+Watch = Callable[[EvalRun, Judgement], None]
+
+
+def race(
+    runner: Runner, run: EvalRun, target: Target, labels: Sequence[str], watch: Watch, *, exhaustive: bool
+) -> EvalRun:
+    """Score blocks of the test order until `judge` is certain, the split is used up, or going on is futile.
+
+    `run` is the empty run: candidate, alpha, population. `watch` sees the run and its judgement after each block.
+    """
+    found = metric(target, labels)
+    whole = exhaustive or isinstance(found, Corpus) or (target.about == "split" and not found.known_beforehand)
+    rows: list[Row] = []
+    gave_up = False
+    next_look, next_check = 0.0, float(CHECK_FUTILITY_EVERY)
+    for block in range(runner.blocks):
+        rows += runner.rows(block)
+        # A look costs time in proportion to the rows, so late ones are rarer; a race may be looked at at any time.
+        if block + 1 < min(next_look, runner.blocks):
+            continue
+        next_look = 1.02 * (block + 1)
+        current = _grown(run, rows, runner.seconds)
+        judgement = (
+            judge(current, target, labels) if not isinstance(found, Corpus) else Judgement(Outcome.INCONCLUSIVE, None)
+        )
+        watch(current, judgement)
+        if whole:
+            continue
+        if judgement.outcome is not Outcome.INCONCLUSIVE:
+            break
+        if target.about != "split" and block + 1 >= next_check:
+            next_check = max(block + 1 + CHECK_FUTILITY_EVERY, 1.1 * (block + 1))
+            gave_up = len(rows) < run.population and _futile(current, target, labels)
+            if gave_up:
+                break
+    return _grown(run, rows, runner.seconds, exhaustive=exhaustive, gave_up=gave_up)
+
+
+def _grown(
+    run: EvalRun, rows: Sequence[Row], seconds: float, *, exhaustive: bool = False, gave_up: bool = False
+) -> EvalRun:
+    return replace(run, rows=tuple(rows), race_seconds=seconds, exhaustive=exhaustive, gave_up=gave_up)
+
+
+def _counts(run: EvalRun, target: Target, labels: Sequence[str]) -> tuple[int, int, int]:
+    """Units seen, successes among them (group means rounded: a Bernoulli has the larger variance), units expected."""
+    found = metric(target, labels)
+    assert isinstance(found, Mean)
+    units = _units(run, found)
+    seen = len(units.low)
+    expected = run.groups if found.known_beforehand else round(run.groups * seen / max(1, len(run.rows)))
+    return seen, round(float(units.low.sum())), max(seen, expected)
+
+
+def _futile(run: EvalRun, target: Target, labels: Sequence[str]) -> bool:
+    seen, successes, expected = _counts(run, target, labels)
+    if not seen or seen >= expected:
+        return False
+    boundary = stats.decision_boundary(target.at_least, run.alpha, expected)
+    meets, fails = stats.posterior_decision(boundary, seen, successes)
+    return meets + fails < FUTILE_BELOW
+
+
+def more_examples(run: EvalRun, target: Target, labels: Sequence[str]) -> MoreExamples | None:
+    """How many further test examples would be expected to decide an inconclusive race, if its rows are typical."""
+    found = metric(target, labels)
+    if isinstance(found, Corpus) or target.about == "split" or not run.rows:
+        return None
+    seen, successes, expected = _counts(run, target, labels)
+    if not seen:
+        return None
+    limit = MORE_LIMIT * max(expected, 1)
+    median, q90 = stats.further_examples(target.at_least, run.alpha, seen, successes, limit=limit)
+    rate = len(run.rows) / seen  # rows asked for one observation: above 1 for recall, precision and groups
+    return MoreExamples(*(None if count is None else math.ceil(count * rate) for count in (median, q90)))

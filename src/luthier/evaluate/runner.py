@@ -1,0 +1,76 @@
+"""Running a predictor over the test order in fixed blocks, each stored as soon as it is whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from luthier.errors import ModelError
+from luthier.store import Store
+from luthier.types import Candidate, Example, Prediction, Predictor, Row, Scorer, SealedSplit, digest
+
+BLOCK = 16  # fixed, so that a resumed race computes the very batches that an uninterrupted one does
+
+
+@dataclass
+class Runner:
+    """Gives the rows of a test split block by block: from the store where it has them, else from the predictor.
+
+    A block is stored whole before it is looked at: a process that dies repeats at most one block.
+    """
+
+    predictor: Predictor
+    fingerprint: str
+    candidate: Candidate
+    test: SealedSplit
+    scorer: Scorer
+    store: Store
+    run: int
+    seconds: float = 0.0
+    _order_hash: str = field(default="", init=False)
+    _known: dict[int, Prediction] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._order_hash = order_hash(self.test)
+        self._known = self.store.predictions(self.fingerprint, self._order_hash)
+
+    @property
+    def blocks(self) -> int:
+        return -(-len(self.test) // BLOCK)
+
+    def rows(self, block: int) -> list[Row]:
+        first = block * BLOCK
+        examples = self.test.order[first : first + BLOCK]
+        predictions = [known for at in range(first, first + len(examples)) if (known := self._known.get(at))]
+        if len(predictions) < len(examples):
+            predictions = self._predict(first, examples)
+        scores = self.scorer.score(examples, predictions)
+        return [Row(*row) for row in zip(examples, predictions, scores, strict=True)]
+
+    def _predict(self, first: int, examples: Sequence[Example]) -> list[Prediction]:
+        started = time.perf_counter()
+        predictions = list(self.predictor.predict([example.input for example in examples]))
+        self.seconds += time.perf_counter() - started
+        if len(predictions) != len(examples):
+            raise ModelError(
+                f"{len(examples)} inputs gave {len(predictions)} predictions",
+                where=self.candidate.name,
+                fix="a predictor must answer each input, in order: run its conformance suite (luthier.testing)",
+            )
+        self.store.keep_block(
+            run=self.run,
+            candidate=self.candidate.name,
+            predictor=self.fingerprint,
+            split_hash=self.test.hash,
+            order_hash=self._order_hash,
+            first=first,
+            examples=[example.id for example in examples],
+            predictions=predictions,
+        )
+        return predictions
+
+
+def order_hash(test: SealedSplit) -> str:
+    """The content address of a test order: another order makes other batches, and is another chance to be lucky."""
+    return digest(test.hash, [example.input for example in test.order])

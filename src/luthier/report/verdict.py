@@ -1,0 +1,264 @@
+"""The verdict: which candidate is chosen and why. `decide` is pure: the same measurements give the same verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from luthier.evaluate.race import Judgement, judge, more_examples
+from luthier.report import render, summary
+from luthier.report.plain import interval, level
+from luthier.types import (
+    CandidateResult,
+    Constraints,
+    Eligible,
+    Estimate,
+    EvalRun,
+    Outcome,
+    Target,
+    TaskSpec,
+    VerdictFacts,
+)
+
+GUARD = "forgetting guard"
+NOT_AN_LLM = ("majority", "tfidf", "embedding")
+
+
+class Verdict(VerdictFacts):
+    """All that was found out, with its renderings. `chosen` is the first candidate that MEETS and is eligible."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as schema 1 of design.md: what `--json` prints."""
+        return summary.verdict_json(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def to_summary(self) -> dict[str, Any]:
+        """The verdict and everything the report shows, as one plain dict: what the store keeps."""
+        return summary.summarise(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one self-contained HTML file; returns its path."""
+        return _write(path, render.html(self.to_summary()))
+
+    def to_markdown(self, path: str | os.PathLike[str]) -> Path:
+        return _write(path, render.markdown(self.to_summary()))
+
+
+def _write(path: str | os.PathLike[str], text: str) -> Path:
+    target = Path(path)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def decide(
+    runs: Sequence[EvalRun],
+    costs: Mapping[str, Any],
+    target: Target,
+    constraints: Constraints,
+    *,
+    task: TaskSpec,
+) -> Verdict:
+    """The verdict on these runs, which stand in ladder order. Pure: no clock, no store, no model.
+
+    `costs` by candidate name is what each would cost (empty until there is an economics section): kept in the verdict.
+    """
+    results = tuple(_result(run, target, constraints, task) for run in runs)
+    chosen = next((result for result in results if may_be_chosen(result.outcome, result.eligible)), None)
+    return Verdict(
+        task=task,
+        outcome=_overall(results, chosen),
+        chosen=chosen.candidate.name if chosen else None,
+        sentence=_sentence(results, chosen, target),
+        candidates=results,
+        runs=tuple(runs),
+        reasons=_reasons(results, chosen, target),
+        flips=_flips(results, chosen, target),
+        costs=dict(costs),
+    )
+
+
+def may_be_chosen(outcome: Outcome, eligible: Eligible) -> bool:
+    """MEETS, and nothing known stands against it. An open question ("unknown") does not block: the verdict names it."""
+    return outcome is Outcome.MEETS and eligible != "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Whether a candidate may be chosen, what blocks it, and which questions about it are open."""
+
+    answer: Eligible
+    blocked_by: tuple[str, ...] = ()
+    unsettled: tuple[str, ...] = ()
+
+
+def eligibility(run: EvalRun, constraints: Constraints) -> Eligibility:
+    """Constraints and the guard decide whether a candidate may be chosen, never what it scores."""
+    if run.not_measured is not None:
+        return Eligibility("unknown")
+    if constraints.local_only and run.remote:
+        return Eligibility("no", blocked_by=("local_only",))
+    if run.guarded:
+        # No guard has looked: that is neither a pass nor a block, and the verdict's sentence says so.
+        return Eligibility("unknown", unsettled=(f"{GUARD}: NOT MEASURED",))
+    return Eligibility("yes")
+
+
+def _overall(results: Sequence[CandidateResult], chosen: CandidateResult | None) -> Outcome:
+    if chosen:
+        return Outcome.MEETS
+    outcomes = {result.outcome for result in results}
+    if Outcome.INCONCLUSIVE in outcomes:
+        return Outcome.INCONCLUSIVE
+    if outcomes <= {Outcome.NOT_MEASURED}:
+        return Outcome.NOT_MEASURED
+    return Outcome.DOES_NOT_MEET
+
+
+def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSpec) -> CandidateResult:
+    judgement = judge(run, target, task.label_names)
+    undecided = judgement.outcome is Outcome.INCONCLUSIVE
+    more = more_examples(run, target, task.label_names) if undecided else None
+    may = eligibility(run, constraints)
+    return CandidateResult(
+        candidate=run.candidate,
+        outcome=judgement.outcome,
+        eligible=may.answer,
+        blocked_by=may.blocked_by,
+        alpha=run.alpha,
+        estimate=judgement.estimate,
+        population=run.population,
+        reasons=_why(run, judgement, target),
+        usage=run.usage,
+        seconds=run.race_seconds,
+        fit_seconds=run.fit_seconds,
+        decided_at=judgement.decided_at,
+        unscored=judgement.unscored,
+        approximate=judgement.approximate,
+        more=more,
+        unsettled=may.unsettled,
+    )
+
+
+def _why(run: EvalRun, judgement: Judgement, target: Target) -> tuple[str, ...]:
+    if judgement.outcome is Outcome.NOT_MEASURED:
+        return (judgement.why,)
+    reasons = []
+    bar = level(target.at_least)
+    if judgement.estimate is None:
+        return (judgement.why,)
+    figure = _figure(judgement.estimate)
+    if judgement.outcome is Outcome.MEETS:
+        reasons.append(f"{figure} is provably at or above {bar}: certain after {judgement.decided_at:,} test examples")
+    elif judgement.outcome is Outcome.DOES_NOT_MEET:
+        reasons.append(f"{figure} is provably below {bar}: certain after {judgement.decided_at:,} test examples")
+    elif run.gave_up:
+        reasons.append(
+            f"{figure} is too close to {bar}: stopped after {len(run.rows):,} of {run.population:,} test examples, "
+            "since the rest would decide it with a probability under 2 %"
+        )
+    else:
+        reasons.append(f"{figure} is too close to {bar} for the {len(run.rows):,} test examples there are")
+    if judgement.unscored:
+        reasons.append(f"{judgement.unscored:,} predictions failed and are unscored: they count against any certainty")
+    if judgement.approximate:
+        reasons.append(f"{target.metric_name} is not a mean: the whole split was scored, the interval is approximate")
+    return tuple(reasons)
+
+
+def _sentence(results: Sequence[CandidateResult], chosen: CandidateResult | None, target: Target) -> str:
+    bar = f"{target.metric_name} of at least {level(target.at_least)}"
+    if chosen is None:
+        return _no_winner(results, bar)
+    assert chosen.estimate is not None
+    name, rung = chosen.candidate.name, chosen.candidate.rung
+    lead = f"You don't need an LLM for this: {name} meets" if rung in NOT_AN_LLM else f"{name} meets"
+    text = f"{lead} {bar}, with {_figure(chosen.estimate)} on {chosen.estimate.n:,} test examples"
+    simpler = [r for r in results if r.candidate.rank < chosen.candidate.rank]
+    if simpler:
+        text += f"; {_tally(simpler)}"
+    text += "."
+    if chosen.unsettled:
+        text += " What the fine-tuned model forgot elsewhere was NOT MEASURED."
+    return text
+
+
+def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
+    measured = [r for r in results if r.estimate is not None]
+    if not measured:
+        return f"Nothing was measured: no candidate could be tried for {bar}."
+    best = max(measured, key=lambda r: r.estimate.mean if r.estimate else 0.0)
+    assert best.estimate is not None
+    text = f"No candidate provably meets {bar}: {_tally(results)}. The best is {best.candidate.name}"
+    text += f" with {_figure(best.estimate)} on {best.estimate.n:,} test examples."
+    blocked = [r.candidate.name for r in results if r.outcome is Outcome.MEETS and r.eligible == "no"]
+    if blocked:
+        text += f" {', '.join(blocked)} would meet it but may not be used."
+    return text
+
+
+def _tally(results: Sequence[CandidateResult]) -> str:
+    """How many simpler candidates have which outcome, in words.
+
+    >>> _tally([])
+    'no other candidate was tried'
+    """
+    parts = []
+    for outcome in (Outcome.MEETS, Outcome.DOES_NOT_MEET, Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED):
+        names = [result.candidate.name for result in results if result.outcome is outcome]
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            what = {
+                Outcome.MEETS: f"{verb} blocked",
+                Outcome.DOES_NOT_MEET: "does not meet it" if len(names) == 1 else "do not meet it",
+                Outcome.INCONCLUSIVE: f"{verb} inconclusive",
+                Outcome.NOT_MEASURED: f"{'was' if len(names) == 1 else 'were'} not measured",
+            }[outcome]
+            parts.append(f"{', '.join(names)} {what}")
+    return "; ".join(parts) or "no other candidate was tried"
+
+
+def _reasons(results: Sequence[CandidateResult], chosen: CandidateResult | None, target: Target) -> tuple[str, ...]:
+    reasons = [f"{result.candidate.name}: {result.outcome}. {' '.join(result.reasons)}" for result in results]
+    if chosen and chosen.unsettled:
+        reasons.append(f"{chosen.candidate.name} is chosen with an open question: {'; '.join(chosen.unsettled)}")
+    return tuple(reasons)
+
+
+def _flips(results: Sequence[CandidateResult], chosen: CandidateResult | None, target: Target) -> tuple[str, ...]:
+    """The targets at which a simpler candidate would have been enough: the sequences hold for all targets at once."""
+    sentences: list[str] = []
+    best = 0.0
+    for result in results:
+        if result is chosen:
+            break
+        if result.estimate is None or result.approximate or result.eligible == "no" or result.estimate.low <= best:
+            continue
+        best = result.estimate.low
+        if 0 < best < target.at_least:
+            bar = level(math.floor(1000 * best) / 1000)
+            sentences.insert(0, f"At a target of {bar} or less, {result.candidate.name} is enough")
+    del sentences[3:]
+    for result in results:
+        if result.more and result.outcome is Outcome.INCONCLUSIVE and (chosen is None or result is not chosen):
+            sentences.append(f"{result.candidate.name} is undecided: {more_in_words(result)}")
+    return tuple(sentences)
+
+
+def more_in_words(result: CandidateResult) -> str:
+    """How many further test examples would decide an inconclusive candidate, as a sentence part."""
+    assert result.more is not None
+    limit = f"more than {10 * result.population:,}"
+    median = f"about {result.more.median:,}" if result.more.median is not None else limit
+    q90 = f"{result.more.q90:,}" if result.more.q90 is not None else limit
+    return f"{median} further test examples would be expected to decide it (with 90 % probability: {q90})"
+
+
+def _figure(estimate: Estimate) -> str:
+    return interval(asdict(estimate))

@@ -1,0 +1,158 @@
+"""The live ladder: what a climb tells its listener, drawn on stderr while a person waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from luthier.report.plain import duration, interval, level
+from luthier.types import CandidateResult, Estimate, Event, Outcome, Target
+
+BAR = 41  # characters from 0 to 1
+STYLES = {
+    Outcome.MEETS: "bold green",
+    Outcome.DOES_NOT_MEET: "red",
+    Outcome.INCONCLUSIVE: "yellow",
+    Outcome.NOT_MEASURED: "dim",
+}
+
+
+@dataclass
+class _Line:
+    """One candidate's line of the ladder."""
+
+    doing: str = "waiting"
+    style: str = "dim"
+    estimate: Estimate | None = None
+    scored: str = ""
+
+
+@dataclass
+class Ladder:
+    """Keeps the state of the ladder and draws it: live on a terminal, a line an event elsewhere."""
+
+    target: Target
+    candidates: tuple[str, ...]
+    console: Console
+    _lines: dict[str, _Line] = field(default_factory=dict, init=False)
+    _live: Live | None = field(default=None, init=False)
+    _task: tuple[str, str] = field(default=("", ""), init=False)
+    _since: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._lines = {name: _Line() for name in self.candidates}
+
+    @contextmanager
+    def watching(self) -> Iterator[Ladder]:
+        """Draw until the block ends; the last picture stays."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        with Live(self._table(), console=self.console, refresh_per_second=8) as live:
+            self._live = live
+            try:
+                yield self
+            finally:
+                live.update(self._table())
+                self._live = None
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "note":
+            self.console.print(Text(event.text, style="dim"))
+            return
+        line = self._lines.setdefault(event.candidate or event.text, _Line())
+        if event.kind == "working":
+            line.doing, line.style = self._working(event), "cyan"
+        elif event.kind == "racing" and event.run is not None:
+            line.doing, line.style, line.estimate = "racing", "cyan", event.estimate
+            line.scored = f"{len(event.run.rows):,} of {event.run.population:,}"
+        elif event.kind == "finished":
+            line.doing, line.estimate = event.outcome or "", event.estimate
+            line.style = STYLES.get(Outcome(line.doing), "") if line.doing else ""
+            if self._live is None:
+                self.console.print(self._plain(event, line))
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def _working(self, event: Event) -> str:
+        """What is being done, how far it is, and, from its pace so far, the time left."""
+        task = (event.candidate or "", event.text.split(",")[0])
+        if task != self._task:
+            self._task, self._since = task, time.monotonic()
+        if not event.total:
+            return event.text
+        share = min(1.0, event.done / event.total)
+        passed = time.monotonic() - self._since
+        left = f", {duration(passed * (1 - share) / share)} left" if share > 0.02 and passed > 1 else ""
+        full = round(10 * share)
+        return f"{event.text} {'━' * full}{'╌' * (10 - full)} {share:.0%}{left}"
+
+    def _plain(self, event: Event, line: _Line) -> str:
+        figure = f"  {interval(asdict(line.estimate))}  {line.scored} examples" if line.estimate else ""
+        note = f"  ({event.text})" if event.text else ""
+        return f"{event.candidate}: {line.doing}{figure}{note}"
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 1), title_justify="left", show_edge=False)
+        table.add_column("candidate", no_wrap=True)
+        table.add_column(f"0 % {' ' * (BAR - 8)}100 %", no_wrap=True)
+        table.add_column(self.target.metric_name, no_wrap=True)
+        table.add_column("scored", no_wrap=True, justify="right")
+        table.add_column(f"at least {level(self.target.at_least)}?", overflow="ellipsis")
+        for name, line in self._lines.items():
+            figure = interval(asdict(line.estimate)) if line.estimate else ""
+            table.add_row(name, self._bar(line), figure, line.scored, Text(line.doing, style=line.style))
+        return table
+
+    def _bar(self, line: _Line) -> Text:
+        return bar(line.estimate, self.target.at_least, line.style)
+
+
+def bar(estimate: Estimate | None, target: float, style: str) -> Text:
+    """An interval from 0 to 1 in characters, with the target as an upright stroke.
+
+    >>> print(bar(Estimate(0.5, 0.25, 0.75, 10, "ppr"), 0.9, ""))
+    ··········━━━━━━━━━━●━━━━━━━━━━·····│····
+    """
+
+    def at(value: float) -> int:
+        return min(BAR - 1, max(0, round(value * (BAR - 1))))
+
+    text = Text("·" * BAR, style="dim")
+    if estimate is not None:
+        low, high = at(estimate.low), at(estimate.high)
+        text = Text("·" * low, style="dim") + Text("━" * (high - low + 1), style=style)
+        text += Text("·" * (BAR - 1 - high), style="dim")
+        text = _put(text, at(estimate.mean), "●", style)
+    return _put(text, at(target), "│", "bold")
+
+
+def _put(text: Text, at: int, mark: str, style: str) -> Text:
+    return text[:at] + Text(mark, style=style) + text[at + 1 :]
+
+
+def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: str | None) -> Table:
+    """The ladder as it ended."""
+    table = Table(box=None, padding=(0, 1), show_edge=False)
+    for title in ("", "candidate", "", target.metric_name, "examples", "outcome", "seconds"):
+        table.add_column(title, no_wrap=True, justify="right" if title in ("examples", "seconds") else "left")
+    for result in results:
+        style = STYLES[result.outcome]
+        estimate = result.estimate
+        table.add_row(
+            "→" if result.candidate.name == chosen else "",
+            result.candidate.name,
+            bar(estimate, target.at_least, style),
+            interval(asdict(estimate)) if estimate else "",
+            f"{estimate.n:,}" if estimate else "",
+            Text(str(result.outcome), style=style),
+            f"{result.fit_seconds + result.seconds:.1f}" if estimate else "",
+        )
+    return table
