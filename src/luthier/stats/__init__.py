@@ -2,12 +2,25 @@
 
     sequences   right-or-wrong scores: bernoulli_sequence, finite_sequence, target_evidence
     betting     scores in [0, 1]: betting_sequence, betting_evidence
+    intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
+    bootstrap   figures that are no mean: confusion_bootstrap
     power       what a race would decide: decision_boundary, posterior_decision, further_examples, ...
 
-`alpha` is always a two-sided error level of the whole, `prior` the (a, b) of a Beta distribution, logs are natural.
+`alpha` is the error level of the whole statement, both sides together; `prior` the (a, b) of a Beta distribution; logs
+are natural.
 """
 
 from luthier.stats.betting import betting_evidence, betting_excludes, betting_sequence
+from luthier.stats.bootstrap import confusion_bootstrap
+from luthier.stats.intervals import (
+    PairedDifference,
+    clopper_pearson,
+    holm,
+    mean_se,
+    paired_difference,
+    sample_size,
+    wilson,
+)
 from luthier.stats.power import (
     Boundary,
     decision_boundary,
@@ -30,12 +43,15 @@ from luthier.stats.sequences import (
 
 __all__ = [
     "Boundary",
+    "PairedDifference",
     "bernoulli_excludes",
     "bernoulli_interval",
     "bernoulli_sequence",
     "betting_evidence",
     "betting_excludes",
     "betting_sequence",
+    "clopper_pearson",
+    "confusion_bootstrap",
     "decision_boundary",
     "decision_probabilities",
     "evidence_at",
@@ -44,7 +60,12 @@ __all__ = [
     "finite_excludes",
     "finite_sequence",
     "further_examples",
+    "holm",
+    "mean_se",
+    "paired_difference",
     "posterior_decision",
+    "sample_size",
     "smallest_detectable_effect",
     "target_evidence",
+    "wilson",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,8 +17,8 @@ from luthier.stats.checks import (
     running_intersection,
 )
 
-_COARSE = 256  # first grid over the means
-_FINE = 2.0**-18  # and how close an end is brought to its place
+_COARSE = 64  # first grid over the means
+_FINE = 2.0**-15  # how close an end is brought to its place
 _STAKES = 256  # how many stakes the evidence about a target is averaged over
 _CELLS = 4_000_000  # scores times means computed at once: bounds the memory to about 100 MB
 
@@ -31,7 +33,7 @@ def betting_sequence(scores: ArrayLike, alpha: float, population: int | None = N
     The hedged capital, half and half: m is excluded once half of prod(1 + lambda_i (x_i - m_i)) or half of
     prod(1 - lambda_i (x_i - m_i)) reaches 1/alpha, with the predictable plug-in lambda truncated at 1/2 over m_i and
     over 1 - m_i; m_i = m, or (N m - S_{i-1}) / (N - i + 1) without replacement; running intersection. An end is found
-    to 4e-6, rounded outwards. Raises ValueError.
+    to 3e-5, rounded outwards. Raises ValueError.
 
     Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (arXiv 2010.09686),
     equations 24-26, theorem 3, and section 5 for sampling without replacement. Not covered: dependent scores (take the
@@ -50,7 +52,13 @@ def betting_sequence(scores: ArrayLike, alpha: float, population: int | None = N
     stakes = _plug_in(x, alpha)
     low = _low_end(x, stakes, np.log(2.0 / alpha), population)
     high = 1.0 - _low_end(1.0 - x, stakes, np.log(2.0 / alpha), population)
-    return running_intersection(low, high)
+    low, high = running_intersection(low, high)
+    if x.size == population:
+        # the split is used up: its mean is known, and nothing else is left of the interval
+        mean = math.fsum(x) / population
+        if low[-1] <= mean <= high[-1]:
+            low[-1] = high[-1] = mean
+    return low, high
 
 
 def betting_excludes(scores: ArrayLike, value: float, alpha: float, population: int | None = None) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from luthier.stats.checks import JEFFREYS, Floats, Ints, Prior, check_count, check_open, check_prior, check_unit
 from luthier.stats.sequences import evidence_at
@@ -251,25 +251,50 @@ def _walk(meets_at: Ints, fails_at: Ints, first: int, start: tuple[int, int], up
 
 
 def _boundary(target: float, alpha: float, times: Ints, prior: Prior) -> tuple[Ints, Ints]:
-    """The two ends for each of `times`, by bisection on the count of successes."""
+    """The two ends for each of `times`, which follow each other without gaps."""
     bar = -np.log(alpha)
 
-    def search(side: int, sign: int) -> Ints:
-        """Elementwise the fewest successes (sign 1) or failures (sign -1) that decide; t + 1 where none do."""
-        low, high = np.zeros_like(times), times + 1
-        while np.any(low < high):
-            middle = (low + high) // 2
-            count = np.minimum(middle, times)
-            crossed = evidence_at(count if sign > 0 else times - count, times, target, prior)[side] >= bar
-            good = crossed | (middle > times)
-            high = np.where(good, middle, high)
-            low = np.where(good, low, np.minimum(middle + 1, high))
-        return high
+    def enough_right(successes: Ints, n: Ints) -> NDArray[np.bool_]:
+        return np.asarray(evidence_at(successes, n, target, prior)[0] >= bar)
 
-    meets_at = search(0, 1)
-    fails_at = times - search(1, -1)
+    def enough_wrong(failures: Ints, n: Ints) -> NDArray[np.bool_]:
+        return np.asarray(evidence_at(n - failures, n, target, prior)[1] >= bar)
+
+    meets_at = _fewest(enough_right, times)
+    fails_at = times - _fewest(enough_wrong, times)
     meets_at[times == 0], fails_at[times == 0] = 1, -1
     return meets_at, np.minimum(fails_at, meets_at - 1)
+
+
+def _fewest(enough: Callable[[Ints, Ints], NDArray[np.bool_]], times: Ints) -> Ints:
+    """For each of `times` the fewest counts that are enough; one more than the time where none are.
+
+    One example more never lowers the end and raises it by one at most (one more of the same kind only adds evidence,
+    one of the other only takes some away). So the ends of every 2^k-th time hold those between them close together:
+    one bisection in full at the two outermost times, and about one look for each of the others.
+    """
+    low, high = np.zeros_like(times), times + 1
+    ends = np.zeros_like(times)
+
+    def settle(at: Ints) -> None:
+        first, last, when = low[at], high[at], times[at]
+        while np.any(first < last):
+            middle = (first + last) // 2
+            good = (middle > when) | enough(np.minimum(middle, when), when)
+            last = np.where(good, middle, last)
+            first = np.where(good, first, np.minimum(middle + 1, last))
+        ends[at] = last
+
+    settle(np.unique([0, times.size - 1]))
+    gap = 1 << max(times.size - 1, 1).bit_length()
+    while gap > 1:
+        middles = np.arange(gap // 2, times.size - 1, gap)
+        before, after = middles - gap // 2, np.minimum(middles + gap // 2, times.size - 1)
+        low[middles] = np.maximum(ends[before], ends[after] - (after - middles))
+        high[middles] = np.minimum(ends[after], ends[before] + (middles - before))
+        settle(middles)
+        gap //= 2
+    return ends
 
 
 def _farthest(decided: Callable[[Floats], Floats], sure: float, target: float, power: float) -> float | None:
