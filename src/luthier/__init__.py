@@ -1,1 +1,49 @@
-"""luthier."""
+"""luthier measures which way to customize an LLM is enough: none, a prompt, examples, retrieval or a fine-tune.
+
+The way of the data, which is the order of the folders; imports only point down this list's reverse:
+
+    types.py       the nouns and the protocols
+    stats/         sequences, evidence, power, intervals: pure
+    errors.py      the exception tree
+    store.py       runs, the alpha ledger, predictions, fits: SQLite
+    task/          what is wanted: luthier.toml, reading, duplicates, the sealed split
+    models/        the one seam to any LLM: the local engine, the scripted fake, the catalog, embeddings
+    evaluate/      scorers, the runner, the race
+    train/         fine-tuning: the recipe and the loop
+    rungs/         the candidates, one file a rung
+    report/        the verdict, and its renderings
+    climb.py       the stages in order
+    demo.py        real tasks that come from the package index
+    screen.py      the live ladder
+    cli.py         the command line: a command a stage
+    testing.py     public conformance suites
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luthier.climb import Options, run
+    from luthier.errors import LuthierError, Stopped
+    from luthier.report.verdict import Verdict
+    from luthier.task import load_task
+
+__all__ = ["LuthierError", "Options", "Stopped", "Verdict", "load_task", "run"]
+
+# Looked up on first use: `import luthier.stats` must not load scikit-learn, nor `luthier --help` torch.
+_HOMES = {
+    "LuthierError": "luthier.errors",
+    "Options": "luthier.climb",
+    "Stopped": "luthier.errors",
+    "Verdict": "luthier.report.verdict",
+    "load_task": "luthier.task",
+    "run": "luthier.climb",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'luthier' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

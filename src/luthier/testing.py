@@ -1,0 +1,229 @@
+"""Public conformance suites: inherit one, say how to make your implementation, and pytest runs the contract.
+
+    class TestMyModel(ModelContract):
+        def make_model(self) -> Model:
+            return MyModel()
+
+luthier's own models, rungs and scorers are tested by these very suites.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from luthier.rungs import load_predictor
+from luthier.types import (
+    Constraints,
+    Example,
+    FitContext,
+    Input,
+    Label,
+    Message,
+    Model,
+    Prediction,
+    Predictor,
+    Reply,
+    Request,
+    Rung,
+    Score,
+    Scorer,
+    Target,
+    TaskSpec,
+)
+
+TOLERANCE = 1e-4  # nats: what batching may move a log-probability
+
+
+class ModelContract(ABC):
+    """What every model keeps: a batch comes back whole and in order, alone or together, and tokens are counted once."""
+
+    @abstractmethod
+    def make_model(self) -> Model: ...
+
+    def requests(self) -> list[Request]:
+        """Different prompts with a common beginning, and different choices. Override to suit a model's vocabulary."""
+        questions = ("a dog", "how many", "the red house by the sea", "when")
+        system = Message("system", "Say which kind of thing this is about.")
+        return [
+            Request((system, Message("user", text)), choices=("animal", "number", "number of animals"))
+            for text in questions
+        ]
+
+    def test_an_empty_batch_gives_no_replies(self) -> None:
+        assert self.make_model().complete([]) == []
+
+    def test_the_best_choice_is_the_answer(self) -> None:
+        requests = self.requests()
+        for request, reply in zip(requests, _answered(self.make_model(), requests), strict=True):
+            assert request.choices is not None
+            assert reply.choice_logprobs is not None
+            assert len(reply.choice_logprobs) == len(request.choices)
+            assert max(reply.choice_logprobs) <= TOLERANCE
+            best = max(range(len(request.choices)), key=lambda at: (reply.choice_logprobs or ())[at])
+            assert reply.texts == (request.choices[best],)
+
+    def test_replies_stand_in_the_order_of_the_requests(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        forward, backward = _answered(model, requests), _answered(model, requests[::-1])
+        assert len({reply.choice_logprobs for reply in forward}) > 1, "requests() must not all have the same answer"
+        for one, other in zip(forward, backward[::-1], strict=True):
+            _same(one, other)
+
+    def test_a_request_alone_is_answered_as_in_company(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        for request, reply in zip(requests, _answered(model, requests), strict=True):
+            _same(_answered(model, [request])[0], reply)
+
+    def test_the_order_of_the_choices_does_not_matter(self) -> None:
+        model, request = self.make_model(), self.requests()[0]
+        assert request.choices is not None
+        turned = Request(request.messages, choices=request.choices[::-1])
+        one, other = _answered(model, [request])[0], _answered(model, [turned])[0]
+        assert one.texts == other.texts
+        pairs = zip(one.choice_logprobs or (), (other.choice_logprobs or ())[::-1], strict=True)
+        assert all(abs(a - b) <= TOLERANCE for a, b in pairs)
+
+    def test_every_prompt_token_is_counted_once_whether_it_was_cached_or_not(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        together, again = _answered(model, requests), _answered(model, requests)
+        alone = [_answered(model, [request])[0] for request in requests]
+        for replies in (together, again, alone):
+            for reply in replies:
+                usage = reply.usage
+                assert min(usage.fresh_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens) >= 0
+        assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in again]
+        assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in alone]
+
+    def test_the_same_model_has_the_same_fingerprint(self) -> None:
+        assert self.make_model().fingerprint == self.make_model().fingerprint
+        assert self.make_model().fingerprint
+
+
+def _answered(model: Model, requests: Sequence[Request]) -> list[Reply]:
+    replies = model.complete(requests)
+    assert len(replies) == len(requests)
+    for reply in replies:
+        assert reply.error is None, reply.error
+    return replies
+
+
+def _same(one: Reply, other: Reply) -> None:
+    pairs = zip(one.choice_logprobs or (), other.choice_logprobs or (), strict=True)
+    assert all(abs(a - b) <= TOLERANCE for a, b in pairs), "another batch, another answer"
+
+
+def _prompt_tokens(reply: Reply) -> int:
+    return reply.usage.fresh_tokens + reply.usage.cached_tokens + reply.usage.cache_write_tokens
+
+
+class RungContract(ABC):
+    """What every rung keeps: fitted on train and dev only, deterministic, and the same after save and load."""
+
+    @abstractmethod
+    def make_rung(self) -> Rung: ...
+
+    @abstractmethod
+    def make_models(self) -> Mapping[str, Any]: ...
+
+    def make_task(self) -> tuple[TaskSpec, list[Example], list[Example]]:
+        """A small classification task: the spec, train and dev."""
+        words = {"animal": ("dog", "cat", "horse", "cow"), "number": ("two", "seven", "ninety", "many")}
+        texts = [(f"the {word} {at}", label) for at in range(3) for label, some in words.items() for word in some]
+        examples = [Example(f"e{at}", text, (label,)) for at, (text, label) in enumerate(texts)]
+        spec = TaskSpec(
+            name="contract",
+            kind="classification",
+            instruction="Say which kind of thing this is about.",
+            labels=(Label("animal", "a living thing"), Label("number")),
+            target=Target("accuracy", 0.9),
+            constraints=Constraints(),
+            rungs=(self.make_rung().name,),
+            models={role: role for role in self.make_rung().roles},
+        )
+        return spec, examples[:16], examples[16:]
+
+    def fitted(self, workdir: Path, models: Mapping[str, Any], seed: int = 0) -> Predictor:
+        spec, train, dev = self.make_task()
+        workdir.mkdir(parents=True, exist_ok=True)
+        return self.make_rung().fit(spec, train, dev, FitContext(models, seed, workdir, "contract"))
+
+    def inputs(self) -> list[Input]:
+        return ["the dog by the sea", "seven of them", "the cow 7", "ninety"]
+
+    def test_one_prediction_for_each_input(self, tmp_path: Path) -> None:
+        predictor = self.fitted(tmp_path, self.make_models())
+        found = predictor.predict(self.inputs())
+        assert len(found) == len(self.inputs())
+        assert predictor.predict([]) == []
+        for prediction in found:
+            assert (prediction.output is None) == (prediction.error is not None)
+            assert prediction.output is None or prediction.output in self.make_task()[0].label_names
+
+    def test_predictions_stand_in_the_order_of_the_inputs(self, tmp_path: Path) -> None:
+        predictor = self.fitted(tmp_path, self.make_models())
+        forward, backward = predictor.predict(self.inputs()), predictor.predict(self.inputs()[::-1])
+        assert [p.output for p in forward] == [p.output for p in backward[::-1]]
+
+    def test_a_saved_predictor_is_the_same_when_it_is_loaded(self, tmp_path: Path) -> None:
+        models = self.make_models()
+        predictor = self.fitted(tmp_path / "work", models)
+        predictor.save(tmp_path / "saved")
+        loaded = load_predictor(tmp_path / "saved", models)
+        assert [p.output for p in loaded.predict(self.inputs())] == [p.output for p in predictor.predict(self.inputs())]
+        loaded.save(tmp_path / "again")
+        assert _files(tmp_path / "saved") == _files(tmp_path / "again")
+
+    def test_the_same_seed_gives_the_same_bytes(self, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            self.fitted(tmp_path / f"work {name}", self.make_models()).save(tmp_path / name)
+        assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+    def test_what_fitting_chose_can_be_told_as_json(self, tmp_path: Path) -> None:
+        described = self.fitted(tmp_path, self.make_models()).describe()
+        assert json.loads(json.dumps(dict(described), allow_nan=False)) is not None
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found
+    return found
+
+
+class ScorerContract(ABC):
+    """What every scorer keeps: scores in [0, 1] with a reason, in order, and a failure is unscored, never a zero."""
+
+    @abstractmethod
+    def make_scorer(self) -> Scorer: ...
+
+    @abstractmethod
+    def right(self) -> tuple[Example, Prediction]:
+        """An example with a prediction that deserves a 1."""
+
+    @abstractmethod
+    def wrong(self) -> tuple[Example, Prediction]:
+        """An example with a prediction that deserves a 0."""
+
+    def _score(self, *pairs: tuple[Example, Prediction]) -> list[Score]:
+        scores = self.make_scorer().score([example for example, _ in pairs], [prediction for _, prediction in pairs])
+        assert len(scores) == len(pairs)
+        return scores
+
+    def test_right_is_one_and_wrong_is_zero_in_order(self) -> None:
+        assert [score.value for score in self._score(self.right(), self.wrong())] == [1.0, 0.0]
+        assert [score.value for score in self._score(self.wrong(), self.right())] == [0.0, 1.0]
+
+    def test_a_failed_prediction_is_unscored_and_says_why(self) -> None:
+        example, _ = self.right()
+        (score,) = self._score((example, Prediction(None, error="the prompt was too long")))
+        assert score.value is None
+        assert "too long" in score.reason
+
+    def test_every_score_has_a_reason(self) -> None:
+        assert all(score.reason for score in self._score(self.right(), self.wrong()))
+
+    def test_an_empty_batch_gives_no_scores(self) -> None:
+        assert self._score() == []
