@@ -77,7 +77,7 @@ def questions(count: int, seed: int = 7) -> list[Example]:
     return examples
 
 
-def row(example: Example, answer: str | None, *, usage: Usage = Usage(), error: str | None = None) -> Row:  # noqa: B008
+def row(example: Example, answer: str | None, *, usage: Usage = Usage(), error: str | None = None) -> Row:
     if answer is None:
         return Row(example, Prediction(None, usage, error=error), Score(None, error or "no answer"))
     right = answer in example.references
@@ -92,7 +92,7 @@ def raced(
     *,
     target: float = 0.85,
     seed: int = 7,
-    usage: Usage = Usage(),  # noqa: B008
+    usage: Usage = Usage(),
     fit: Mapping[str, Any] | None = None,
     seconds: tuple[float, float] = (0.0, 0.0),
     guarded: bool = False,
@@ -136,7 +136,9 @@ def result(run: EvalRun, spec: TaskSpec) -> CandidateResult:
         alpha=run.alpha,
         estimate=judged.estimate,
         population=run.population,
-        reasons=(judged.why,) if judged.why else (f"decided after {judged.decided_at} test examples",),
+        reasons=(
+            judged.why or f"certain after {judged.decided_at} test examples" if judged.decided_at else "too close",
+        ),
         usage=run.usage,
         seconds=run.race_seconds,
         fit_seconds=run.fit_seconds,
@@ -243,7 +245,8 @@ def sample() -> VerdictFacts:
             {
                 "sets tried": 4,
                 "dev accuracy of each": [0.31, 0.37, 0.28, 0.35],
-                "the chosen examples": "Who was Galileo ? -> HUM\nWhat is an atom ? -> DESC\nWhere is the Louvre ? -> LOC\n"
+                "the chosen examples": "Who was Galileo ? -> HUM\nWhat is an atom ? -> DESC\n"
+                "Where is the Louvre ? -> LOC\n"
                 "What does NASA stand for ? -> ABBR\nHow many feet in a mile ? -> NUM\nWhat colour is jade ? -> ENTY",
             },
             (38.0, 2.4),
@@ -270,7 +273,9 @@ def sample() -> VerdictFacts:
     return facts(
         runs,
         spec,
-        sentence="lora@smollm2-135m meets accuracy of at least 85.0 %; nothing simpler provably does. "
+        sentence="lora@smollm2-135m meets accuracy of at least 85.0 %, with 93.3 % [84.5, 98.1] on 208 test examples; "
+        "majority, tfidf, zero-shot@smollm2-135m, calibrated@smollm2-135m, few-shot@smollm2-135m and "
+        "retrieved-shots@smollm2-135m do not meet it; embedding@all-minilm-l6-v2 is inconclusive. "
         "What the fine-tuned model forgot elsewhere was NOT MEASURED.",
         flips=("At a target of 77.9 % or less, embedding@all-minilm-l6-v2 is enough",),
         findings=FINDINGS,

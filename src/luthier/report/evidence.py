@@ -169,8 +169,9 @@ def paired(one: EvalRun, other: EvalRun, *, alpha: float) -> dict[str, Any] | No
     differences = np.array([b - a for a, b in shared], dtype=float)
     low, high = stats.betting_sequence((differences + 1) / 2, alpha)
     return {
-        "one": one.candidate.name,
-        "other": other.candidate.name,
+        "one": one.candidate.rung,
+        "other": other.candidate.rung,
+        "model": other.candidate.model,
         "mean": float(differences.mean()),
         "low": 2 * float(low[-1]) - 1,
         "high": 2 * float(high[-1]) - 1,

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 ELLIPSIS = "…"
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)  # strftime would follow the locale
 
 
 def plain(value: Any) -> Any:
@@ -49,16 +54,21 @@ def shorten(text: str, limit: int) -> str:
 
 
 def percent(value: float, *, unit: bool = True) -> str:
-    """A share as per cent with one decimal; more where rounding would claim "all" or "none" for what is neither.
+    """A measured share as per cent with one decimal.
 
-    >>> percent(0.9214), percent(0.99996), percent(0.0), percent(1.0, unit=False)
-    ('92.1 %', '99.996 %', '0.0 %', '100.0')
+    >>> percent(0.9214), percent(0.0), percent(1.0, unit=False)
+    ('92.1 %', '0.0 %', '100.0')
     """
-    hundredfold = 100 * value
-    digits = 1
-    while digits < 4 and 0 < value < 1 and round(hundredfold, digits) in (0.0, 100.0):
-        digits += 1
-    return f"{hundredfold:.{digits}f}" + (" %" if unit else "")
+    return f"{100 * value:.1f}" + (" %" if unit else "")
+
+
+def small_share(value: float) -> str:
+    """A share far below one, with two digits that count.
+
+    >>> small_share(0.00625), small_share(0.0)
+    ('0.62 %', '0 %')
+    """
+    return f"{100 * value:.2g} %"
 
 
 def level(value: float) -> str:
@@ -79,6 +89,15 @@ def interval(estimate: Mapping[str, Any]) -> str:
     return f"{percent(estimate['mean'])} [{low}, {high}]"
 
 
+def points(share: float) -> str:
+    """A difference of two shares in percentage points, always with its sign.
+
+    >>> points(0.3125), points(-0.04)
+    ('+31.2', '−4.0')
+    """
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def count(value: float) -> str:
     """
     >>> count(1234567)
@@ -87,11 +106,15 @@ def count(value: float) -> str:
     return f"{round(value):,}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
     """
-    >>> duration(0.0123), duration(4.2), duration(65), duration(3725)
-    ('0.01 s', '4.2 s', '1 min 5 s', '1 h 2 min')
+    >>> duration(0), duration(0.0123), duration(4.2), duration(65), duration(3725)
+    ('0 s', '0.01 s', '4.2 s', '1 min 5 s', '1 h 2 min')
     """
+    if seconds is None:
+        return "unknown"
+    if seconds == 0:
+        return "0 s"
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 59.5:
@@ -100,6 +123,20 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def moment(text: str) -> str:
+    """A time stamp for people; other text stays as it is.
+
+    >>> moment("2030-01-02T09:08:41.5+00:00"), moment("soon")
+    ('2 January 2030, 09:08 UTC', 'soon')
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = f" {at.tzname()}" if at.tzinfo else ""
+    return f"{at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M}{zone}"
 
 
 def phrase(value: Any) -> str:

@@ -83,12 +83,13 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
         )
     gains = [step for step in comparisons if step["low"] > 0]
     if gains:
-        most = max(gains, key=lambda step: step["mean"])
+        surest = max(gains, key=lambda step: step["low"])
         answer = "Examples change the behaviour."
+        points = [percent(surest[end], unit=False) for end in ("mean", "low", "high")]
         because = (
-            f"On the {count(most['n'])} test examples that both answered, {most['other']} was right "
-            f"{percent(most['mean'], unit=False)} points more often than {most['one']}, with the same model weights to "
-            "start from. "
+            f"{surest['other']} starts from the same model as {surest['one']} ({surest['model']}), and on the "
+            f"{count(surest['n'])} test examples that both answered it was right "
+            f"{points[0]} [{points[1]}, {points[2]}] points more often. "
         )
     else:
         answer = "Examples were not shown to change the behaviour."
@@ -102,14 +103,16 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
 
 def _comparisons(runs: Sequence[EvalRun]) -> list[dict[str, Any]]:
     """Each step of the ladder that both its rungs were raced for, with the same model: other minus one."""
-    found = []
-    for below, above, about in STEPS:
-        for one in (run for run in runs if run.candidate.rung == below):
-            for other in (run for run in runs if run.candidate.rung == above):
-                if one.candidate.model == other.candidate.model:
-                    step = paired(one, other, alpha=COMPARISON_ALPHA)
-                    found += [{"about": about, **step}] if step else []
-    return found
+    pairs = [
+        (one, other, about)
+        for below, above, about in STEPS
+        for one in (run for run in runs if run.candidate.rung == below and run.rows)
+        for other in (run for run in runs if run.candidate.rung == above and run.rows)
+        if one.candidate.model == other.candidate.model
+    ]
+    alpha = COMPARISON_ALPHA / max(1, len(pairs))
+    compared = ((about, paired(one, other, alpha=alpha)) for one, other, about in pairs)
+    return [{"about": about, **step} for about, step in compared if step]
 
 
 def _pay() -> dict[str, Any]:

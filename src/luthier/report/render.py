@@ -11,8 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from luthier.report import plain
 
+NUMBERS: tuple[Callable[..., str], ...] = (
+    *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),
+    *(plain.count, plain.duration, plain.moment),
+)
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MOST_STEPS = 6
+TOGETHER = re.compile(r" (?=%)|(?<=%) (?=\[)|(?<=\d,) (?=[\d.]+\])")
+NO_BREAK = "\N{NO-BREAK SPACE}"
 # what Markdown would read as markup; a line break would end a table row
 MARKUP = re.compile(r"([\\`*_\[\]|~#])")
 
@@ -37,9 +43,11 @@ def _environment(*, escape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for one in (plain.percent, plain.level, plain.interval, plain.count, plain.duration):
+    for one in NUMBERS:
         environment.filters[one.__name__] = _joined(one) if escape else one
     environment.filters["anchor"] = anchor
+    environment.filters["tight"] = tight
+    environment.filters["label_shift"] = _label_shift
     environment.filters["narrowing_shape"] = narrowing_shape
     environment.globals["tokens_in"] = tokens_in
     return environment
@@ -47,7 +55,12 @@ def _environment(*, escape: bool) -> Environment:
 
 def _joined(number: Callable[..., str]) -> Callable[..., str]:
     """A number that no line break divides from its unit."""
-    return lambda *given, **options: number(*given, **options).replace(" ", "\N{NO-BREAK SPACE}")
+    return lambda *given, **options: number(*given, **options).replace(" ", NO_BREAK)
+
+
+def tight(text: str) -> str:
+    """A sentence in which no line break divides a number from its per cent sign or an interval in two."""
+    return TOGETHER.sub(NO_BREAK, text)
 
 
 def anchor(name: str) -> str:
@@ -80,6 +93,11 @@ def axis(summary: Mapping[str, Any]) -> dict[str, Any]:
         for at in range(first, last + 1)
     ]
     return {"start": start, "end": end, "ticks": ticks, "at": lambda share: _place(share, start, end)}
+
+
+def _label_shift(x: float) -> str:
+    """Centred over its place, except near an end, where it would stick out."""
+    return f"-{x if x > 88 or x < 12 else 50:g}%"
 
 
 def _place(share: float, start: float, end: float) -> float:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from luthier.report import evidence
 from luthier.report.plain import count, flat, level, phrase, plain, words
 from luthier.report.questions import five_questions
-from luthier.types import CandidateResult, EvalRun, Outcome, Target, Usage, VerdictFacts
+from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
 __all__ = ["VerdictFacts", "summarise", "verdict_json"]
 
 SCHEMA = 1
 LONG_TEXT = 120
+SHORTEST_HEADLINE = 40
 
 # what a rung is, for somebody who has never heard its name
 RUNGS: Mapping[str, tuple[str, str]] = {
@@ -110,7 +113,7 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
         "blocked_by": result.blocked_by,
         "unsettled": result.unsettled,
         "alpha": result.alpha,
-        "estimate": result.estimate,
+        "estimate": _finite(result.estimate),
         "population": result.population,
         "decided_at": result.decided_at,
         "unscored": result.unscored,
@@ -123,6 +126,12 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
     }
 
 
+def _finite(estimate: Estimate | None) -> Estimate | None:
+    """No estimate rather than one with an infinite end or without a mean: JSON has no such numbers."""
+    whole = estimate is not None and all(map(math.isfinite, (estimate.mean, estimate.low, estimate.high)))
+    return estimate if whole else None
+
+
 def summarise(facts: VerdictFacts) -> dict[str, Any]:
     """One JSON-able dict: the verdict under "verdict", and everything else that a report shows."""
     runs = {run.candidate.name: run for run in facts.runs}
@@ -130,17 +139,32 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
     results = zip(facts.candidates, verdict["candidates"], strict=True)
     summary = {
         "verdict": verdict,
+        "headline": headline(facts.sentence),
         "task": _task(facts),
         "candidates": [
             {**as_json, **_shown(facts, result, runs.get(result.candidate.name))} for result, as_json in results
         ],
         "questions": five_questions(facts),
         "costs": flat(plain(facts.costs)),
-        "data": flat(plain(facts.findings)),
+        "data": _data(facts.findings),
+        "warnings": plain(facts.findings.get("warnings", ())),
         "provenance": flat(plain(facts.provenance)),
+        "made": {key: facts.provenance.get(key) for key in ("version", "finished")},
         "limits": _limits(facts),
     }
     return plain(summary)  # type: ignore[no-any-return]
+
+
+def headline(sentence: str) -> dict[str, str]:
+    """The sentence in two: the clause that says it, and the rest; short clauses stay together.
+
+    >>> headline("tfidf meets accuracy of at least 95 % on new inputs; majority does not.")
+    {'first': 'tfidf meets accuracy of at least 95 % on new inputs.', 'rest': 'majority does not.'}
+    """
+    for found in re.finditer(r"[;:.] ", sentence):
+        if found.end() > SHORTEST_HEADLINE:
+            return {"first": sentence[: found.start()] + ".", "rest": sentence[found.end() :]}
+    return {"first": sentence, "rest": ""}
 
 
 def _task(facts: VerdictFacts) -> dict[str, Any]:
@@ -213,7 +237,7 @@ def more_sentence(result: CandidateResult) -> str | None:
     often = (
         f"with {count(result.more.q90)} it would be decided nine times in ten"
         if result.more.q90 is not None
-        else "but it may well take more than ten times the split"
+        else "it may also take more than ten times the split"
     )
     return f"About {count(result.more.median)} more test examples would decide it in half of all cases; {often}."
 
@@ -225,6 +249,29 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
         text = phrase(value)
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})
     return rows
+
+
+def _data(findings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What reading the data found, as rows; "lines" holds, by finding, the first lines of the file that show it."""
+    lines = plain(findings.get("lines", {}))
+    rows = []
+    for key, value in plain(findings).items():
+        if key not in ("lines", "warnings"):
+            found = flat({key: value})
+            if lines.get(key):
+                found[-1]["value"] += f" (for example {_lines(lines[key])})"
+            rows += found
+    return rows
+
+
+def _lines(places: list[Any]) -> str:
+    """Lines of the data file; those that belong together are joined by an equals sign.
+
+    >>> _lines([[3, 17], 20, "test line 4"])
+    'line 3 = 17, line 20, test line 4'
+    """
+    named = (" = ".join(str(one) for one in place) if isinstance(place, list) else str(place) for place in places)
+    return ", ".join(f"line {name}" if name[:1].isdigit() else name for name in named)
 
 
 def _limits(facts: VerdictFacts) -> list[str]:
