@@ -50,6 +50,12 @@ class Chat:
         start = list(prompt) if prompt is not None else self.prompt_ids(messages)
         return self._cut(start, self._render([*messages, Message("assistant", answer)]), answer)
 
+    def seam(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """The end of a prompt on which the ids of an answer can depend: text is never merged across a special token."""
+        special = self._special_ids
+        start = next((at for at in range(len(prompt) - 1, -1, -1) if prompt[at] in special), 0)
+        return tuple(prompt[start:])
+
     @cached_property
     def end_of_turn_id(self) -> int:
         """The token that ends the assistant's turn, read from the template, whatever the tokenizer calls its eos.
@@ -90,7 +96,7 @@ class Chat:
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
-        # some vocabularies add white space ("\\n" in Gemma's): that ends no turn
+        # some vocabularies add white space ("\n" in Gemma's): that ends no turn
         added = self.tokenizer.added_tokens_decoder.items()
         control = [index for index, token in added if token.special or not token.content.isspace()]
         return frozenset(self.tokenizer.all_special_ids) | frozenset(control)
