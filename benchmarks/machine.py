@@ -15,7 +15,13 @@ def describe(*packages: str) -> dict[str, str]:
     about = {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": ", ".join([f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]),
-        "command": shlex.join(["python", _short(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(
+            [
+                "python",
+                f"benchmarks/{Path(sys.argv[0]).name}",
+                *(_short(word) if Path(word).is_absolute() else word for word in sys.argv[1:]),
+            ]
+        ),
     }
     for key, value in about.items():
         print(f"{key:9}{value}")
@@ -23,10 +29,9 @@ def describe(*packages: str) -> dict[str, str]:
     return about
 
 
-def _short(script: str) -> str:
-    """The script as seen from the project's folder, whatever folder that is."""
-    path = Path(script).resolve()
-    return f"{path.parent.name}/{path.name}"
+def _short(path: str) -> str:
+    """The end of a path: where it lies on this machine is nobody's business."""
+    return f".../{Path(path).name}"
 
 
 def _processor() -> str:

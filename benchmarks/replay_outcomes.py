@@ -3,9 +3,9 @@
     python benchmarks/replay_outcomes.py FOLDER [--orders 200] [--seed 1]
 
 FOLDER holds gsm8k_four_models.csv: 1,319 problems, a column of 0/1 for each of four models (published with the GSM8K
-paper, MIT). Each target is raced by all four models in random orders, shared by the models, at alpha .05/4. The side of
-the target is that of the full data, which the race never promises to know: it promises that of inputs to come, wrong with
-a probability of at most alpha a candidate. The last line is one JSON object.
+paper, MIT). Each target is raced by all four models in random orders, shared by the models, at alpha .05/4. An
+outcome is held against the full data's side of the target; the race promises to be wrong about inputs to come with a
+probability of at most alpha a candidate, so that a few in thousands of races may be. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def main() -> None:
     }
     print(f"\nused {min(used):.1%} to {max(used):.1%} of the {outcomes.size} evaluations")
     print(
-        f"outcomes against the full data's side of the target: {figures['contradictions']} of {figures['races']} races, at "
-        f"most {figures['worst_contradicted_share']:.2%} of one candidate's at one target (promised: {ALPHA:.2%})"
+        f"outcomes against the full data's side of the target: {figures['contradictions']} of {figures['races']} races, "
+        f"at most {figures['worst_contradicted_share']:.2%} of one candidate's at one target (promised: {ALPHA:.2%})"
     )
     print(f"INCONCLUSIVE at most {figures['farthest_inconclusive']:.4f} away from the target")
     print(json.dumps(figures))
