@@ -65,7 +65,7 @@ def main() -> None:
     }
     print(f"\nused {min(used):.1%} to {max(used):.1%} of the {outcomes.size} evaluations")
     print(
-        f"outcomes against the full data's side of the target: {figures['contradictions']} of {figures['races']} races, "
+        f"outcomes against the full data's side: {figures['contradictions']} of {figures['races']} races, "
         f"at most {figures['worst_contradicted_share']:.2%} of one candidate's at one target (promised: {ALPHA:.2%})"
     )
     print(f"INCONCLUSIVE at most {figures['farthest_inconclusive']:.4f} away from the target")
