@@ -96,8 +96,9 @@ def raced(
     fit: Mapping[str, Any] | None = None,
     seconds: tuple[float, float] = (0.0, 0.0),
     guarded: bool = False,
+    always: str | None = None,
 ) -> EvalRun:
-    """A run whose answers are right with probability `accuracy`, stopped at the block in which it is decided."""
+    """A run whose answers are right with probability `accuracy`, or `always` the same, stopped once it is decided."""
     rng = np.random.default_rng([seed, candidate.rank])
     names = [label.name for label in LABELS]
     rows = []
@@ -105,7 +106,7 @@ def raced(
         others = [name for name in names if name != example.reference]
         weights = np.array([4.0 if name in ("DESC", "ENTY") else 1.0 for name in others])
         wrong = str(rng.choice(others, p=weights / weights.sum()))
-        rows.append(row(example, example.reference if rng.random() < accuracy else wrong, usage=usage))
+        rows.append(row(example, always or (example.reference if rng.random() < accuracy else wrong), usage=usage))
     above, below = stats.target_evidence(np.cumsum([r.score.value for r in rows]).astype(int), target)
     decided = np.flatnonzero(np.maximum(above, below) >= math.log(1 / ALPHA))
     stop = 16 * -(-(int(decided[0]) + 1) // 16) if len(decided) else 16 * 40
@@ -267,6 +268,7 @@ def sample() -> VerdictFacts:
             fit=fit,
             seconds=seconds,
             guarded=rung == "lora",
+            always="ENTY" if rung == "majority" else None,
         )
         for at, (rung, model, accuracy, usage, fit, seconds) in enumerate(plan)
     ]
