@@ -53,6 +53,8 @@ class TfidfPredictor:
     kind = "tfidf"
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        if not inputs:
+            return []
         started = time.perf_counter()
         texts = [text_of(value) for value in inputs]
         features = sparse.hstack([view.vectorizer.transform(texts) for view in self.views], format="csr")
