@@ -1,0 +1,222 @@
+"""Duplicates: exact copies are merged into one example; near-copies are measured first, grouped at a threshold later.
+
+Exact: equal after Unicode NFKC, case folding and collapsing of spaces. Near: the Jaccard similarity of the sets of 5
+characters in a row ("shingles") of that form. Candidate pairs come from MinHash sketches cut into bands (Broder 1997;
+Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", 3.4); each is then measured exactly, so that the sketch can
+miss a pair, and never invents one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from datasketch import MinHash
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from luthier.task.records import Findings, Record
+from luthier.task.spec import LOWEST_NEAR_DUPLICATE
+
+SHINGLE = 5
+# 32 bands of 4 hashes: a pair of similarity s becomes a candidate with probability 1 - (1 - s^4)^32,
+# which is .87 at .5, .999 at .7 and 1 - 5e-8 at .8
+BANDS, ROWS = 32, 4
+# where many texts share a band, each is compared with this many neighbours in the order of the next bands, not with
+# all of them: a thousand letters from one template would be half a million pairs
+CROWD = 16
+# pairs measured at once: bounds the memory, whatever the data
+_CHUNK = 20_000
+
+
+def normal_form(text: str) -> str:
+    """The form in which two inputs are the same input.
+
+    >>> normal_form("  Where IS\\tmy card ?\\n") == normal_form("where is my card ?")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+# ---------------------------------------------------------------- exact copies
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """One distinct input: the record that stands for all its copies, their number, and every group they name."""
+
+    record: Record
+    form: str
+    copies: int
+    groups: frozenset[str]
+
+
+def merge_exact(records: Sequence[Record], findings: Findings) -> list[Distinct]:
+    """One entry for each distinct input, in the order of the file; the first copy with the right answer stands for all.
+
+    Where copies disagree about the label, a strict majority decides. A tie has no right answer to learn or to score by:
+    the input is left out, and counted. Weight and majority count every copy.
+    """
+    copies: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        copies[normal_form(record.input)].append(record)
+    distinct = []
+    for form, same in copies.items():
+        places = [record.place for record in same]
+        votes = Counter(record.reference for record in same).most_common(2)
+        if len(same) > 1:
+            findings.note("exact_duplicates_merged", len(same) - 1, [places[: Findings.EXAMPLES]])
+        if len(votes) > 1:
+            tie = votes[0][1] == votes[1][1]
+            findings.note("conflicts_dropped" if tie else "conflicts_resolved", 1, [places[: Findings.EXAMPLES]])
+            if tie:
+                continue
+        first = next(record for record in same if record.reference == votes[0][0])
+        groups = frozenset(record.group for record in same if record.group is not None)
+        distinct.append(Distinct(first, form, len(same), groups))
+    return distinct
+
+
+# ---------------------------------------------------------------- near-copies
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Measured pairs among `n` texts: positions `left` < `right` and their exact Jaccard similarity, best first.
+
+    Complete from `floor` up, but for the sketch's misses; among many texts that share a band, enough to link them.
+    """
+
+    n: int
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    floor: float
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+    def above(self, threshold: float) -> Pairs:
+        """The pairs at or above a threshold, which has to be at or above the floor that was measured."""
+        if threshold < self.floor:
+            raise ValueError(f"measured from {self.floor} up; {threshold} is below that")
+        keep = self.similarity >= threshold
+        return replace(
+            self, left=self.left[keep], right=self.right[keep], similarity=self.similarity[keep], floor=threshold
+        )
+
+    def clusters(self) -> list[list[int]]:
+        """The sets of two and more texts that the pairs link, directly or through others; each in order."""
+        union = Union(self.n)
+        for left, right in zip(self.left.tolist(), self.right.tolist(), strict=True):
+            union.join(left, right)
+        return [members for members in union.sets() if len(members) > 1]
+
+
+class Union:
+    """Disjoint sets of 0..n-1, joined pair by pair."""
+
+    def __init__(self, n: int) -> None:
+        self._parent = list(range(n))
+
+    def _root(self, item: int) -> int:
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = self._parent[item]
+        return item
+
+    def join(self, one: int, other: int) -> None:
+        first, second = sorted((self._root(one), self._root(other)))
+        self._parent[second] = first
+
+    def sets(self) -> list[list[int]]:
+        """All sets, each in order, ordered by their first member."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for item in range(len(self._parent)):
+            found[self._root(item)].append(item)
+        return list(found.values())
+
+
+def measure(forms: Sequence[str], floor: float = LOWEST_NEAR_DUPLICATE) -> Pairs:
+    """The pairs of texts (in normal form) whose similarity is at least `floor`, measured exactly.
+
+    >>> pairs = measure(["where is my new card?", "what is the time?", "where is my new card!"])
+    >>> len(pairs), pairs.clusters(), round(float(pairs.similarity[0]), 3)
+    (1, [[0, 2]], 0.889)
+    """
+    shingles = [_shingles(form) for form in forms]
+    left, right = _candidates(_sketches(shingles))
+    sizes = np.array([len(each) for each in shingles], dtype=np.int64)
+    # the sizes alone bound the similarity from above, and many candidates end here
+    small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
+    left, right = left[small >= floor * large], right[small >= floor * large]
+    shared = _shared(shingles, left, right)
+    similarity = shared / (sizes[left] + sizes[right] - shared)
+    order = np.lexsort((right, left, -similarity))
+    order = order[similarity[order] >= floor]
+    return Pairs(len(forms), left[order], right[order], similarity[order], floor)
+
+
+def _shared(
+    shingles: Sequence[NDArray[np.uint32]], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """How many shingles each pair has in common."""
+    rows = np.union1d(left, right)
+    if not len(rows):
+        return np.empty(0, dtype=np.int64)
+    sizes = [len(shingles[row]) for row in rows]
+    _, columns = np.unique(np.concatenate([shingles[row] for row in rows]), return_inverse=True)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    table = csr_array((np.ones(len(columns), dtype=np.int32), columns, starts), shape=(len(rows), columns.max() + 1))
+    one, other = np.searchsorted(rows, left), np.searchsorted(rows, right)
+    parts = [
+        table[one[start : start + _CHUNK]].multiply(table[other[start : start + _CHUNK]]).sum(axis=1)
+        for start in range(0, len(left), _CHUNK)
+    ]
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _shingles(form: str) -> NDArray[np.uint32]:
+    """A 32-bit hash of each distinct run of 5 characters, a polynomial over code points; a shorter text is one run."""
+    points = np.frombuffer(form.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    runs = max(len(points) - SHINGLE + 1, 1)
+    mixed = np.zeros(runs, dtype=np.uint64)
+    for start in range(min(SHINGLE, len(points))):
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + points[start : start + runs]
+    # the upper half of a multiply is the well-mixed one
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+
+
+def _sketches(shingles: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    """A MinHash sketch a row. The shingles are hashes already; datasketch mixes them once more before it permutes."""
+    blank = MinHash(num_perm=BANDS * ROWS, seed=1, hashfunc=int, scheme="affine32")
+    sketches = np.empty((len(shingles), BANDS * ROWS), dtype=np.uint32)
+    for row, values in enumerate(shingles):
+        sketch = blank.copy()
+        sketch.update_batch(values.tolist())
+        sketches[row] = sketch.hashvalues
+    return sketches
+
+
+def _candidates(sketches: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs left < right that agree in a whole band, each once."""
+    n = len(sketches)
+    codes = [np.empty(0, dtype=np.int64)]
+    for band in range(BANDS):
+        rolled = np.roll(sketches, -band * ROWS, axis=1)
+        # equal bands stand together, and among those the closest in the bands that follow
+        order = np.lexsort(rolled[:, : 4 * ROWS].T[::-1])
+        begins = (rolled[order[1:], :ROWS] != rolled[order[:-1], :ROWS]).any(axis=1)
+        crowd = np.concatenate([[0], np.cumsum(begins)])
+        for step in range(1, CROWD + 1):
+            same = crowd[step:] == crowd[:-step]
+            if not same.any():
+                break
+            one, other = order[:-step][same], order[step:][same]
+            codes.append(np.minimum(one, other) * n + np.maximum(one, other))
+    pairs = np.unique(np.concatenate(codes))
+    return pairs // max(n, 1), pairs % max(n, 1)

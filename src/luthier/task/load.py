@@ -1,0 +1,220 @@
+"""Load: from luthier.toml to a Task: file read, copies merged, near-copies grouped, splits made, test sealed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from luthier.errors import DataError, SpecError
+from luthier.task.data import Dialect, format_of, read_table
+from luthier.task.duplicates import Distinct, Union, measure, merge_exact
+from luthier.task.parse import FILE_NAME, read_settings
+from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
+from luthier.task.spec import Settings
+from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
+from luthier.types import Example, Task, TaskSpec, digest
+
+# a cluster of near-copies above this share of the data says that the threshold links what is not the same
+_LARGE_CLUSTER = 0.1
+_FEW_TEST_EXAMPLES = 5
+
+
+def load_task(path: str | Path) -> Task:
+    """The task that a luthier.toml (or the folder that holds it) describes, its data read and split.
+
+    Deterministic: the same spec and the same examples give the same splits and the same fingerprint, wherever the files
+    are and in whatever order the rows stand. Raises SpecError for the spec and DataError for the data. Reads the data
+    into memory; chats, Parquet and free-text references are not covered.
+    """
+    file = Path(path)
+    file = file / FILE_NAME if file.is_dir() else file
+    settings = read_settings(file)
+    findings = Findings()
+    records = _records(settings, file.parent, findings)
+    distinct = _distinct(records, settings, findings)
+    spec = _spec(settings, distinct, findings)
+    units = _units(distinct, settings.data.near_duplicates, findings)
+    splits = _split(units, settings, findings)
+    _tell(splits, spec, findings)
+    return Task(
+        spec=spec,
+        folder=file.parent.resolve(),
+        train=splits.train,
+        dev=splits.dev,
+        test=splits.test,
+        findings=findings.plain(),
+        fingerprint=_fingerprint(spec, splits),
+    )
+
+
+def _records(settings: Settings, folder: Path, findings: Findings) -> list[Record]:
+    data = settings.data
+    records = []
+    for key, name, source in (("path", data.path, "data"), ("test", data.test, "test")):
+        if name is None:
+            continue
+        path = folder / name
+        form = data.format or format_of(path)
+        if form is None:
+            raise SpecError(
+                f"the ending of '{name}' does not say how it is written",
+                where=f"{settings.where}, [data] {key}",
+                fix='add format = "csv", "tsv" or "jsonl"',
+            )
+        table = read_table(path, Dialect(form, data.encoding, data.delimiter, data.quote))
+        findings.counts[f"{source}_sha256"] = table.sha256
+        records += records_of(table, settings, findings, source)
+    _check_shared_ids(records, settings)
+    records, changes = with_clean_labels(records, settings, Path(data.path).name, findings)
+    findings.counts["label_spellings"] = changes
+    return records
+
+
+def _check_shared_ids(records: Sequence[Record], settings: Settings) -> None:
+    counts = Counter(record.id for record in records)
+    shared = [name for name, count in counts.items() if count > 1]
+    if shared:
+        raise DataError(
+            f"the id '{shared[0]}' stands in both files, [data] path and [data] test",
+            where=settings.where,
+            fix="make ids unique across both, or remove [data] id (line numbers serve then)",
+        )
+
+
+def _distinct(records: Sequence[Record], settings: Settings, findings: Findings) -> list[Distinct]:
+    """The distinct inputs of each file; a copy in the other file is a matter of leakage, not of weight."""
+    for name in ("exact_duplicates_merged", "conflicts_resolved", "conflicts_dropped"):
+        findings.note(name, 0)
+    distinct = [
+        each
+        for source in ("data", "test")
+        for each in merge_exact([record for record in records if record.source == source], findings)
+    ]
+    findings.counts["distinct"] = len(distinct)
+    if len({each.record.reference for each in distinct}) < 2:
+        raise DataError(
+            "without copies, and inputs whose copies disagree about the label, fewer than two classes are left",
+            where=Path(settings.data.path).name,
+            fix="add distinct examples of each class",
+        )
+    return distinct
+
+
+def _spec(settings: Settings, distinct: Sequence[Distinct], findings: Findings) -> TaskSpec:
+    return TaskSpec(
+        name=settings.name,
+        kind="classification",
+        instruction=settings.instruction,
+        labels=labels_of([each.record.reference for each in distinct], settings, findings),
+        target=settings.target,
+        constraints=settings.constraints,
+        rungs=settings.rungs,
+        models=settings.models,
+        seed=settings.seed,
+    )
+
+
+def _units(distinct: Sequence[Distinct], threshold: float, findings: Findings) -> list[Unit]:
+    """What may not be parted: near-copies, the user's groups, and copies of one input in both files."""
+    union = Union(len(distinct))
+    named: dict[str, int] = {}
+    for position, each in enumerate(distinct):
+        for name in (*(f"group {group}" for group in sorted(each.groups)), f"form {each.form}"):
+            union.join(named.setdefault(name, position), position)
+    if threshold:
+        pairs = measure([each.form for each in distinct]).above(threshold)
+        for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
+            union.join(left, right)
+        _tell_near(pairs.clusters(), len(pairs), threshold, distinct, findings)
+    return [_unit([distinct[position] for position in members]) for members in union.sets()]
+
+
+def _unit(members: Sequence[Distinct]) -> Unit:
+    groups = sorted(group for each in members for group in each.groups)
+    name = None
+    if groups:
+        name = f"group {groups[0]}"
+    elif len(members) > 1:
+        name = f"near {members[0].record.id}"
+    return Unit(
+        members=tuple(
+            Member(
+                Example(each.record.id, each.record.input, (each.record.reference,), name, float(each.copies)),
+                each.form,
+                each.record.source == "test",
+            )
+            for each in members
+        ),
+        whole=bool(groups),
+    )
+
+
+def _tell_near(
+    clusters: list[list[int]], pairs: int, threshold: float, distinct: Sequence[Distinct], findings: Findings
+) -> None:
+    sizes = [len(cluster) for cluster in clusters]
+    at_odds = [cluster for cluster in clusters if len({distinct[each].record.reference for each in cluster}) > 1]
+    findings.counts["near_duplicate_threshold"] = threshold
+    findings.note("near_duplicate_pairs", pairs)
+    places = [[distinct[each].record.place for each in cluster[: Findings.EXAMPLES]] for cluster in clusters]
+    findings.note("near_duplicate_groups", len(clusters), places)
+    findings.note("near_duplicate_members", sum(sizes))
+    findings.note(
+        "near_duplicate_groups_with_several_labels",
+        len(at_odds),
+        [[distinct[each].record.place for each in cluster[: Findings.EXAMPLES]] for cluster in at_odds],
+    )
+    if max(sizes, default=0) > _LARGE_CLUSTER * len(distinct) and max(sizes) > Findings.EXAMPLES:
+        findings.warnings.append(
+            f"{max(sizes)} of {len(distinct)} inputs are linked as near-copies of each other, and at most one of them "
+            "is tested: if they are different, raise [data] near_duplicates"
+        )
+
+
+def _split(units: Sequence[Unit], settings: Settings, findings: Findings) -> Splits:
+    findings.note("set_aside", 0)
+    if settings.data.test is None:
+        return split(units, settings.split, findings, where=settings.where)
+    fixed, free = [], []
+    for unit in units:
+        tested = tuple(member for member in unit.members if member.fixed)
+        if tested:
+            leaked = [member.example.id for member in unit.members if not member.fixed]
+            findings.note("leaked_from_train", len(leaked), leaked)
+            fixed.append(replace(unit, members=tested))
+        else:
+            free.append(unit)
+    return split(free, settings.split, findings, where=settings.where, fixed_test=fixed)
+
+
+def _tell(splits: Splits, spec: TaskSpec, findings: Findings) -> None:
+    names = spec.label_names
+    parts = {"train": splits.train, "dev": splits.dev, "test": splits.test.order}
+    findings.counts["splits"] = {name: summary(examples, names) for name, examples in parts.items()}
+    seen = Counter(example.reference for example in splits.train)
+    unseen = [name for name in names if not seen[name]]
+    if unseen:
+        findings.warnings.append(f"train has no example of {', '.join(repr(name) for name in unseen)}")
+    tested = Counter(example.reference for example in splits.test.order)
+    rare = [name for name in names if tested[name] < _FEW_TEST_EXAMPLES]
+    if rare:
+        findings.warnings.append(
+            f"test has fewer than {_FEW_TEST_EXAMPLES} examples of {', '.join(repr(name) for name in rare)}: "
+            "the verdict says little about them"
+        )
+
+
+def _fingerprint(spec: TaskSpec, splits: Splits) -> str:
+    """What could change a verdict: spec, content of each split, order and groups of the race. No paths, no dates."""
+    names = [example.group or example.id for example in splits.test.order]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return digest(
+        spec,
+        content_hash(splits.train),
+        content_hash(splits.dev),
+        splits.test.hash,
+        [[str(example.input), numbers[name]] for example, name in zip(splits.test.order, names, strict=True)],
+        sorted([str(example.input), example.weight] for example in (*splits.train, *splits.dev, *splits.test.order)),
+    )

@@ -1,0 +1,184 @@
+"""Parse: luthier.toml from its text to `Settings`; each mistake becomes one SpecError with its place and its fix."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from luthier.errors import SpecError
+from luthier.task.spec import File, Settings, settings
+from luthier.task.spelling import suggest
+
+FILE_NAME = "luthier.toml"
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """Each section of luthier.toml with its model, in the order of the documentation."""
+    found = {}
+    for name, field in File.model_fields.items():
+        assert isinstance(field.annotation, type)
+        found[name] = field.annotation
+    return found
+
+
+def keys(section: type[BaseModel]) -> list[str]:
+    """The keys of one section, as they are typed."""
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def read_settings(path: Path) -> Settings:
+    """luthier.toml, checked. Raises SpecError."""
+    return parse(_text(path), path.name)
+
+
+def parse(text: str, where: str = FILE_NAME) -> Settings:
+    """The text of a luthier.toml, checked; `where` names the file in errors. Raises SpecError."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as mistake:
+        raise SpecError(
+            f"not valid TOML: {mistake}", where=where, fix="text needs quotes, and each key stands once; see toml.io"
+        ) from None
+    _known_sections(tables, where)
+    try:
+        return settings(File.model_validate(tables), where)
+    except ValidationError as mistakes:
+        raise _spec_error(mistakes, tables, where) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
+        raise SpecError(
+            "there is no such file",
+            where=str(path),
+            fix=f"did you mean {near[0]}?" if near else "`luthier init DATA` writes one for your data",
+        ) from None
+    except UnicodeDecodeError as mistake:
+        raise SpecError(
+            f"byte {mistake.start + 1} is not UTF-8",
+            where=path.name,
+            fix="save the file as UTF-8; TOML allows nothing else",
+        ) from None
+    except OSError as mistake:
+        raise SpecError(
+            f"cannot be read: {mistake.strerror}", where=str(path), fix="check the path and its permissions"
+        ) from None
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    except OSError:
+        return []
+
+
+def _known_sections(tables: Mapping[str, Any], where: str) -> None:
+    known = sections()
+    for name, value in tables.items():
+        if isinstance(value, dict) and name in known:
+            continue
+        if name in known:
+            raise SpecError(
+                f"[{name}] is a section, not a key", where=where, fix=f"write [{name}] on a line of its own"
+            )
+        if isinstance(value, dict):
+            fix = f"{suggest(name, list(known))}the sections are {', '.join(f'[{each}]' for each in known)}"
+            raise SpecError(f"[{name}] is not a section", where=where, fix=fix)
+        raise SpecError(f"'{name}' stands outside every section", where=where, fix=_home(name, ""))
+
+
+def _home(key: str, section: str) -> str:
+    """Where a key that is unknown in its section may belong."""
+    owners = [name for name, model in sections().items() if key in keys(model)]
+    if owners:
+        return "move it to " + " or ".join(f"[{owner}]" for owner in owners)
+    if section:
+        own = keys(sections()[section])
+        return f"{suggest(key, own)}the keys of [{section}] are {', '.join(own)}"
+    everywhere = {each: name for name, model in sections().items() for each in keys(model)}
+    close = difflib.get_close_matches(key, list(everywhere), n=1)
+    return f"did you mean '{close[0]}' in [{everywhere[close[0]]}]?" if close else "put each key under its [section]"
+
+
+def _spec_error(mistakes: ValidationError, tables: Mapping[str, Any], where: str) -> SpecError:
+    # an unknown key is often the cause of a missing one ('referense'), so it is told first
+    found = sorted(mistakes.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    place, what, fix = _told(found[0])
+    others = sorted({_told(mistake)[0] for mistake in found[1:]} - {place})
+    if others:
+        fix += f" (then look at {', '.join(others)} too)"
+    return SpecError(what, where=f"{where}, {place}" if place else where, fix=fix)
+
+
+def _told(mistake: Any) -> tuple[str, str, str]:
+    """(place, what, fix) of one pydantic error."""
+    section, *rest = [str(part) for part in mistake["loc"]] or [""]
+    key = rest[0] if rest else ""
+    place = f"[{section}] {key}".strip() if section else ""
+    kind, context, value = mistake["type"], mistake.get("ctx", {}), mistake.get("input")
+    if kind == "luthier":
+        return place, context["what"], context["fix"]
+    if kind == "extra_forbidden":
+        return place, "not a known key", _home(key, section)
+    if kind == "missing":
+        return place, "is missing", _missing(section, key)
+    shown = _shown(value)
+    if kind == "literal_error":
+        choices = context["expected"].replace("'", '"').replace(" or ", ", ").split(", ")
+        return (
+            place,
+            f"{shown} is not a choice",
+            f"{suggest(str(value), [c.strip(chr(34)) for c in choices])}use {', '.join(choices)}",
+        )
+    if kind in _TYPES:
+        expected, fix = _TYPES[kind]
+        if kind == "string_type" and isinstance(value, (int, float)):
+            fix = f'write it in quotes: {key} = "{shown}"'
+        elif kind in ("float_type", "int_type") and isinstance(value, str) and value.replace(".", "", 1).isdigit():
+            fix = f"write it without quotes: {key} = {value}"
+        elif kind == "bool_type" and str(value).lower() in ("true", "false"):
+            fix = f"write it without quotes: {key} = {str(value).lower()}"
+        return place, f"{shown} is not {expected}", fix
+    return (
+        place,
+        f"{shown}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}",
+        "see docs/configuration.md for what it may be",
+    )
+
+
+_TYPES = {
+    "string_type": ("text", "write it in quotes"),
+    "float_type": ("a number", "write a number such as 0.85"),
+    "int_type": ("a whole number", "write a whole number such as 0"),
+    "bool_type": ("true or false", "write true or false"),
+    "list_type": ("a list", 'write a list: ["one", "two"]'),
+    "string_too_short": ("a text: it is empty", "write something between the quotes"),
+    "string_too_long": ("a single character", "write one character, or nothing between the quotes"),
+    "greater_than_equal": ("0 or more", "write a whole number such as 0"),
+    "finite_number": ("a finite number", "write a number such as 0.85"),
+}
+
+
+def _missing(section: str, key: str) -> str:
+    model = sections()[section]
+    if not key:
+        needed = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
+        return f"add the section [{section}] with {', '.join(needed)}"
+    field = next(field for name, field in model.model_fields.items() if (field.alias or name) == key)
+    return f"add `{key} = ...`: {(field.description or '')[:1].lower()}{(field.description or '')[1:].rstrip('.')}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return str(value)
