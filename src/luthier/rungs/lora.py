@@ -1,0 +1,177 @@
+"""LoRA: a small model fine-tuned on the training examples, its answers scored without any instruction.
+
+One example, from input to score: the system message "Classify." and the user message "Who was Galileo ?"; the tuned
+model scores each label, end of turn included, as the assistant's whole answer; HUM comes out best; the reference is
+"HUM"; the score is 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import ModelError
+from luthier.rungs.base import (
+    ask_choices,
+    conversation,
+    prediction,
+    read_predictor,
+    role_model,
+    same_model,
+    text_of,
+    write_predictor,
+)
+from luthier.train.recipe import Recipe
+from luthier.types import Example, FitContext, Input, Message, Prediction, TaskSpec
+
+# The tuned model needs no instruction; without a system message a template may put in a longer one of its own.
+SYSTEM = "Classify."
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Fine-tunes the student by the recipe and keeps the adapter that did best on dev."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+
+    name = "lora"
+    rank = 70
+    roles = ("student",)
+    guarded = True
+    version = "1"
+
+    def fit(
+        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
+    ) -> LoraPredictor:
+        """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
+        from luthier.train.adapter import write_adapter
+        from luthier.train.loop import fine_tune
+        from luthier.train.rows import DevRow, answer_rows, train_row
+
+        base = role_model(context.models, "student", self.name)
+        if not all(hasattr(base, part) for part in ("module", "chat", "with_adapter")):
+            raise ModelError(
+                "its weights cannot be trained here", where=base.name, fix="choose a local model as the student"
+            )
+        context.working("preparing the examples")
+        system = _system(base.chat)
+        labels = task.label_names
+        rows = [
+            train_row(
+                base.chat,
+                _prompt(system, example.input),
+                example.reference,
+                context_tokens=base.context_tokens,
+                example_id=example.id,
+            )
+            for example in train
+        ]
+        dev_rows = [
+            DevRow(
+                answer_rows(
+                    base.chat,
+                    _prompt(system, example.input),
+                    labels,
+                    context_tokens=base.context_tokens,
+                    example_id=example.id,
+                ),
+                tuple(labels.index(reference) for reference in example.references),
+            )
+            for example in dev
+        ]
+        tuned = fine_tune(
+            base.module,
+            rows,
+            dev_rows,
+            self.recipe,
+            seed=context.seed,
+            workdir=context.workdir,
+            base_fingerprint=base.fingerprint,
+            working=context.working,
+        )
+        adapter = context.workdir / ADAPTER
+        write_adapter(adapter, tuned.weights, self.recipe, base.name)
+        history: dict[str, Any] = {
+            "learning rate": self.recipe.learning_rate,
+            "epochs": self.recipe.epochs,
+            "steps": tuned.steps,
+            "best step": tuned.best.step,
+            "dev checks": [asdict(check) for check in tuned.checks],
+            "dev examples checked": min(len(dev), self.recipe.dev_examples),
+            "training tokens": tuned.tokens,
+            "tokens run": tuned.tokens_run,
+            "trainable parameters": tuned.trainable_parameters,
+            "prompt": system or "",
+        }
+        if tuned.note is not None:
+            history["note"] = f"rows were run one by one: {tuned.note}"
+        return LoraPredictor(base, adapter, system, labels, history, seconds=tuned.seconds)
+
+
+@dataclass(frozen=True)
+class LoraPredictor:
+    """The student with an adapter merged into a copy of it: scores every label, the best one is the answer.
+
+    `adapter` is the folder it is read from at the first prediction: after fitting, one in the fit's workdir. `seconds`
+    are those of training, which a predictor loaded from a folder no longer knows.
+    """
+
+    base: Any
+    adapter: Path
+    system: str | None
+    labels: tuple[str, ...]
+    history: Mapping[str, Any]
+    seconds: float | None = None
+
+    kind = "lora"
+
+    @cached_property
+    def model(self) -> Any:
+        return self.base.with_adapter(self.adapter)
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        prompts = [_prompt(self.system, value) for value in inputs]
+        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels)]
+
+    def save(self, folder: Path) -> None:
+        content = {
+            "model": self.base.fingerprint,
+            "system": self.system,
+            "labels": self.labels,
+            "history": self.history,
+        }
+        write_predictor(folder, self.kind, content)
+        shutil.copytree(self.adapter, folder / ADAPTER, dirs_exist_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path, models: Mapping[str, Any]) -> LoraPredictor:
+        content = read_predictor(folder)
+        return cls(
+            base=same_model(models, "student", content["model"], folder),
+            adapter=folder / ADAPTER,
+            system=content["system"],
+            labels=tuple(content["labels"]),
+            history=content["history"],
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """How it was trained; with "seconds" right after fitting only, since a clock must not change what is saved."""
+        return dict(self.history) if self.seconds is None else {**self.history, "seconds": round(self.seconds, 1)}
+
+
+def _system(chat: Any) -> str | None:
+    """The system message; None for a template that takes none."""
+    try:
+        chat.prompt_ids(_prompt(SYSTEM, "?"))
+    except ModelError:
+        return None
+    return SYSTEM
+
+
+def _prompt(system: str | None, value: Input) -> tuple[Message, ...]:
+    return (Message("user", text_of(value)),) if system is None else conversation(system, (), value)

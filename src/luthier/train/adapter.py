@@ -1,0 +1,127 @@
+"""The adapter: LoRA layers around a model that stays as it is, and their folder in PEFT's format."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import MissingExtra, ModelError
+from luthier.models.quiet import quiet
+from luthier.train.recipe import Recipe
+
+try:
+    import torch
+    import torch.nn.functional as functional
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+    from peft.tuners.lora import Linear
+    from safetensors.torch import save_file
+except ImportError as error:
+    raise MissingExtra("train", "fine-tuning") from error
+
+NAME = "default"
+
+
+def adapted(module: Any, recipe: Recipe, *, seed: int) -> Any:
+    """A copy of `module` with fresh LoRA layers, which alone are trainable; the frozen weights are shared, not copied.
+
+    The first outputs are those of `module`, since B is 0; A is drawn from PEFT's distribution by `seed` alone. Nothing
+    is ever dropped out. Raises ModelError where there is no linear layer to adapt.
+    """
+    # what deepcopy shall take instead of copying: the same memory, but frozen without freezing the original
+    shared: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    for parameter in module.parameters():
+        shared[id(parameter)] = torch.nn.Parameter(parameter.data, requires_grad=False)
+    config = lora_config(recipe)
+    config._register_custom_module({torch.nn.Linear: LeanLinear})
+    try:
+        with quiet():
+            tuned = inject_adapter_in_model(config, copy.deepcopy(module, shared), adapter_name=NAME)
+    except ValueError as error:
+        raise ModelError(f"no LoRA layers can be added: {error}", fix="choose another student model") from error
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(tuned.named_parameters()):
+        parameter.requires_grad_("lora_" in name)
+        if "lora_A" in name:
+            fresh = torch.empty(parameter.shape)
+            torch.nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+            parameter.data.copy_(fresh)
+    return tuned.eval()
+
+
+def lora_config(recipe: Recipe) -> Any:
+    """PEFT's configuration of a recipe: all linear layers but the output head; embeddings stay as they are."""
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def adapter_weights(module: Any) -> dict[str, Any]:
+    """A copy of the adapter's weights by PEFT's names, on the CPU."""
+    named = get_peft_model_state_dict(module, adapter_name=NAME, save_embedding_layers=False)
+    return {f"base_model.model.{name}": weight.detach().cpu().clone() for name, weight in sorted(named.items())}
+
+
+def trainable(module: Any) -> list[tuple[str, Any]]:
+    return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
+def write_adapter(folder: Path, weights: Mapping[str, Any], recipe: Recipe, base_name: str) -> None:
+    """The folder that PEFT loads: the same bytes for the same weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = lora_config(recipe).to_dict()
+    layers = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in weights}
+    config |= {
+        "base_model_name_or_path": base_name,
+        "inference_mode": True,
+        "target_modules": sorted(layers),
+    }
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    save_file(dict(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    text = json.dumps(plain, indent=1, sort_keys=True)
+    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+class _LeanLora(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
+    """x W' + b + s (x A') B', and its gradients, without a pass over memory that is not needed.
+
+    About a fifth less time than autograd over PEFT's own sum; the gradients are the same sums.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
+        flat = x.reshape(-1, x.shape[-1])
+        low = flat @ a.t()
+        out = functional.linear(flat, weight, bias).addmm_(low, b.t(), alpha=scale)
+        ctx.save_for_backward(flat, low, weight, a, b)
+        ctx.scale, ctx.shape = scale, x.shape
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        flat, low, weight, a, b = ctx.saved_tensors
+        grad = grads[0].reshape(-1, weight.shape[0])
+        low_grad = (grad @ b).mul_(ctx.scale)
+        b_grad = (grad.t() @ low).mul_(ctx.scale)
+        a_grad = low_grad.t() @ flat
+        x_grad = None
+        if ctx.needs_input_grad[0]:  # not in the first layer: what it reads are frozen embeddings
+            x_grad = (grad @ weight).addmm_(low_grad, a).view(ctx.shape)
+        return x_grad, None, None, a_grad, b_grad, None
+
+
+class LeanLinear(Linear):  # type: ignore[misc]  # peft is untyped
+    """PEFT's LoRA layer with a leaner forward and backward."""
+
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        base = self.base_layer
+        a, b = self.lora_A[NAME].weight, self.lora_B[NAME].weight
+        return _LeanLora.apply(x, base.weight, base.bias, a, b, self.scaling[NAME])

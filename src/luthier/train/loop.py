@@ -1,0 +1,282 @@
+"""The training loop: LoRA on CPUs in fp32, resumable at each dev check, the same bits for the same seed."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier.errors import DataError, MissingExtra, ModelError, StoreError
+from luthier.train.adapter import adapted, adapter_weights, trainable
+from luthier.train.recipe import Recipe
+from luthier.train.rows import DevRow, TrainRow
+from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
+from luthier.types import digest
+
+try:
+    import torch
+    import torch.nn.functional as functional
+except ImportError as error:
+    raise MissingExtra("train", "fine-tuning") from error
+
+# changes whenever the same rows and recipe could give other weights: an older checkpoint is not resumed then
+LOOP = "loop-1"
+CHECKPOINT = "training.pt"
+
+Working = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a dev check measured after `step` steps: a share of right answers, and nats a token of the right answer."""
+
+    step: int
+    dev_accuracy: float
+    dev_nll: float
+    train_loss: float
+
+    def better_than(self, other: Check) -> bool:
+        """More right answers; among equals, the likelier ones, since 200 examples tie often."""
+        return (self.dev_accuracy, -self.dev_nll) > (other.dev_accuracy, -other.dev_nll)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tune's best adapter, by PEFT's names, and how it came about."""
+
+    weights: dict[str, Any]
+    checks: tuple[Check, ...]
+    best: Check
+    steps: int
+    trainable_parameters: int
+    tokens: int
+    """Tokens of the rows that were trained on, each as often as it was."""
+    tokens_run: int
+    """Those that were run: what rows of a pass begin with alike is run once."""
+    seconds: float
+    """Of training and checking; those of a killed run after its last checkpoint are lost."""
+    note: str | None = None
+    """Why rows were run one by one; None: they were not."""
+
+
+@dataclass
+class _State:
+    """All that a checkpoint holds, besides the optimizer's own state."""
+
+    step: int = 0
+    checks: list[Check] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    tokens_run: int = 0
+    seconds: float = 0.0
+
+
+def fine_tune(
+    module: Any,
+    rows: Sequence[TrainRow],
+    dev: Sequence[DevRow],
+    recipe: Recipe,
+    *,
+    seed: int,
+    workdir: Path,
+    base_fingerprint: str,
+    working: Working = lambda _text, _done, _total: None,
+) -> Tuned:
+    """Train LoRA layers around `module`, which itself stays as it is, and return the best adapter that a check saw.
+
+    It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
+    it had never been interrupted. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
+    a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
+    machines, mixed precision, full fine-tunes.
+    """
+    if not rows or not dev:
+        raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")
+    data = [[asdict(row) for row in some] for some in (rows, dev)]
+    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint)
+    training = _Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working)
+    training.resume()
+    training.run()
+    return training.result()
+
+
+class _Training:
+    """One fine-tune: the module under training, its optimizer, and how far it has come."""
+
+    def __init__(
+        self,
+        module: Any,
+        rows: Sequence[TrainRow],
+        dev: Sequence[DevRow],
+        recipe: Recipe,
+        seed: int,
+        checkpoint: Path,
+        key: str,
+        working: Working,
+    ) -> None:
+        self.rows, self.recipe, self.seed = rows, recipe, seed
+        self.checkpoint, self.key, self.working = checkpoint, key, working
+        self.dev = _sample(dev, recipe.dev_examples, seed)
+        self.module = adapted(module, recipe, seed=seed)
+        self.parameters = trainable(self.module)
+        self.optimizer = torch.optim.AdamW(
+            [parameter for _, parameter in self.parameters],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+        self.note = why_not_shared(self.module, rows)
+        if self.note is None:
+            self.module.config._attn_implementation = ATTENTION
+        self.steps = recipe.epochs * recipe.steps_per_epoch(len(rows))
+        self.state = _State()
+
+    # ------------------------------------------------------------ steps
+
+    def run(self) -> None:
+        checks = self.recipe.check_steps(len(self.rows))
+        started = time.perf_counter() - self.state.seconds
+        while self.state.step < self.steps:
+            loss = self._step(self.state.step)
+            self.state.step += 1
+            self.state.losses.append(loss)
+            self.working(f"training, loss {loss:.2f}", self.state.step, self.steps)
+            if self.state.step in checks:
+                self._check()
+                self.state.seconds = time.perf_counter() - started
+                self._keep()
+
+    def _step(self, step: int) -> float:
+        """One optimizer step; the mean loss, in nats, over the step's labelled tokens."""
+        rows = [self.rows[index] for index in self._order(step)]
+        labelled = sum(row.labelled for row in rows)
+        loss = 0.0
+        for part in fill(rows, self.recipe.pass_tokens):
+            tree = grow([rows[index] for index in part], self.module.device)
+            logits = label_logits(self.module, tree, shared=self.note is None)
+            # each token weighs the same, however the step is cut into passes
+            share = functional.cross_entropy(logits, tree.targets, reduction="sum") / labelled
+            share.backward()
+            loss += share.item()
+            self.state.tokens_run += tree.tokens
+        self.state.tokens += sum(len(row.input_ids) for row in rows)
+        norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.parameters], self.recipe.clip_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise ModelError(
+                f"training diverged: at step {step + 1} of {self.steps} the loss is {loss:.3g}, its slope {norm:.3g}",
+                where=str(self.checkpoint.parent),
+                fix=f"lower the learning rate (now {self.recipe.learning_rate:g})",
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate_at(step, self.steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
+
+    def _order(self, step: int) -> list[int]:
+        """The examples of a step. A function of seed and step alone, so that the step is all a checkpoint must say."""
+        epoch, at = divmod(step, self.recipe.steps_per_epoch(len(self.rows)))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        size = self.recipe.step_examples
+        return [int(index) for index in order[at * size : (at + 1) * size]]
+
+    # ------------------------------------------------------------ dev checks
+
+    def _check(self) -> None:
+        self.working("checking on dev", self.state.step, self.steps)
+        accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
+        train_loss = float(np.mean(self.state.losses))
+        self.state.losses.clear()
+        check = Check(self.state.step, accuracy, nll, train_loss)
+        if all(check.better_than(earlier) for earlier in self.state.checks):
+            self.state.best = adapter_weights(self.module)
+        self.state.checks.append(check)
+
+    def result(self) -> Tuned:
+        state = self.state
+        assert state.best is not None
+        best = state.checks[0]
+        for check in state.checks[1:]:
+            best = check if check.better_than(best) else best
+        return Tuned(
+            weights=state.best,
+            checks=tuple(state.checks),
+            best=best,
+            steps=self.steps,
+            trainable_parameters=sum(parameter.numel() for _, parameter in self.parameters),
+            tokens=state.tokens,
+            tokens_run=state.tokens_run,
+            seconds=state.seconds,
+            note=self.note,
+        )
+
+    # ------------------------------------------------------------ checkpoints
+
+    def _keep(self) -> None:
+        """Write the checkpoint, whole or not at all: a kill leaves the one before."""
+        content = {
+            "key": self.key,
+            "state": {**asdict(replace(self.state, best=None)), "best": self.state.best},
+            "adapter": {name: parameter.detach() for name, parameter in self.parameters},
+            "optimizer": self.optimizer.state_dict(),
+        }
+        fresh = self.checkpoint.with_suffix(".new")
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, fresh)
+            os.replace(fresh, self.checkpoint)
+        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+            raise StoreError(
+                f"the checkpoint cannot be written: {error}",
+                where=str(self.checkpoint),
+                fix="make room on the disk and run the same command again: it resumes at the last checkpoint",
+            ) from error
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one of this very training."""
+        if not self.checkpoint.is_file():
+            return
+        try:
+            content = torch.load(self.checkpoint, map_location=self.module.device, weights_only=True)
+        except Exception:  # whatever a torn or foreign file makes torch raise: then there is nothing to resume
+            return
+        if content["key"] != self.key:
+            return
+        state = content["state"]
+        self.state = _State(**{**state, "checks": [Check(**check) for check in state["checks"]]})
+        for name, parameter in self.parameters:
+            parameter.data.copy_(content["adapter"][name])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.working(f"training, resumed after step {self.state.step}", self.state.step, self.steps)
+
+
+def _sample(dev: Sequence[DevRow], size: int, seed: int) -> list[DevRow]:
+    if len(dev) <= size:
+        return list(dev)
+    chosen = np.random.default_rng(seed).choice(len(dev), size, replace=False)
+    return [dev[index] for index in sorted(chosen)]
+
+
+def dev_scores(module: Any, dev: Sequence[DevRow], pass_tokens: int, *, shared: bool) -> tuple[float, float]:
+    """The share of dev examples whose likeliest answer is right, and the right answers' nats a token."""
+    rows = [row for item in dev for row in item.rows]
+    totals = np.zeros(len(rows))
+    with torch.inference_mode():
+        for part in fill(rows, pass_tokens):
+            tree = grow([rows[index] for index in part], module.device)
+            logits = label_logits(module, tree, shared=shared)
+            logprobs = -functional.cross_entropy(logits, tree.targets, reduction="none").double().cpu().numpy()
+            totals += np.bincount([part[row] for row in tree.row_of.tolist()], logprobs, minlength=len(rows))
+    right, nats, tokens, start = 0, 0.0, 0, 0
+    for item in dev:
+        scores = totals[start : start + len(item.rows)]
+        right += int(np.argmax(scores)) in item.right
+        nats -= float(scores[item.right[0]])
+        tokens += item.rows[item.right[0]].labelled
+        start += len(item.rows)
+    return right / len(dev), nats / tokens
