@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with its penalty chosen on dev: the head of the classic rungs."""
+"""Logistic regression with its penalty chosen on dev: the head of the classic rungs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from luthier.types import Example, FitContext
 
@@ -66,13 +68,7 @@ def fit_linear(
     best: Linear | None = None
     for at, penalty in enumerate(PENALTIES):
         context.working("choosing the penalty on dev", at, len(PENALTIES))
-        with warnings.catch_warnings():
-            # A fit stopped early is a valid predictor like any other: dev judges it.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS).fit(train_features, references)
-        weights, bias = model.coef_, model.intercept_
-        if len(classes) == 2:  # scikit-learn keeps one row for two classes
-            weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
+        weights, bias = _fitted(train_features, references, penalty, context.seed)
         fitted = Linear(classes, weights, bias, penalty, 0.0)
         right = [got == want for got, want in zip(fitted.predict(dev_features), wanted, strict=True)]
         accuracy = float(np.mean(right)) if right else 0.0
@@ -80,3 +76,29 @@ def fit_linear(
             best = Linear(classes, weights, bias, penalty, accuracy)
     assert best is not None
     return best
+
+
+def _fitted(features: Any, references: Any, penalty: float, seed: int) -> tuple[Any, Any]:
+    """Weights and biases, a row a class in the order of np.unique(references).
+
+    Sparse features are many more than examples: there liblinear's dual coordinate descent, one class against the rest,
+    reaches the accuracy of the multinomial model in a fiftieth of its time (measured on the question-routing demo).
+    """
+    with warnings.catch_warnings():
+        # A fit stopped early is a valid predictor like any other: dev judges it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if sparse.issparse(features):
+            one = LogisticRegression(
+                C=penalty, solver="liblinear", dual=True, max_iter=MAX_ITERATIONS, random_state=seed
+            )
+            parts = OneVsRestClassifier(one).fit(features, references).estimators_
+            weights, bias = (
+                np.vstack([part.coef_ for part in parts]),
+                np.concatenate([part.intercept_ for part in parts]),
+            )
+        else:
+            model = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS).fit(features, references)
+            weights, bias = model.coef_, model.intercept_
+    if len(weights) == 1:  # scikit-learn keeps one row for two classes
+        return np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
+    return weights, bias
