@@ -55,7 +55,7 @@ class Distinct:
 
 
 def merge_exact(records: Sequence[Record], findings: Findings) -> list[Distinct]:
-    """One entry for each distinct input, in the order of the file; the first copy with the right answer stands for all.
+    """One entry for each distinct input, in the order of the file; a copy with the right answer stands for all.
 
     Where copies disagree about the label, a strict majority decides. A tie has no right answer to learn or to score by:
     the input is left out, and counted. Weight and majority count every copy.
@@ -74,9 +74,10 @@ def merge_exact(records: Sequence[Record], findings: Findings) -> list[Distinct]
             findings.note("conflicts_dropped" if tie else "conflicts_resolved", 1, [places[: Findings.EXAMPLES]])
             if tie:
                 continue
-        first = next(record for record in same if record.reference == votes[0][0])
+        # chosen by content, so that the order of the file changes nothing
+        chosen = min((record for record in same if record.reference == votes[0][0]), key=lambda record: record.input)
         groups = frozenset(record.group for record in same if record.group is not None)
-        distinct.append(Distinct(first, form, len(same), groups))
+        distinct.append(Distinct(chosen, form, len(same), groups))
     return distinct
 
 

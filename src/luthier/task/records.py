@@ -15,7 +15,7 @@ from luthier.task.template import fill
 from luthier.types import Label
 
 # what spreadsheets and data frames write for "nothing"; words such as "none" or "null" may be labels and stay
-_NOTHING = {"", "nan", "<na>", "#n/a"}
+NOTHING = {"", "nan", "<na>", "#n/a"}
 # rows needed before "as many labels as rows" says that the column is free text
 _FEW_ROWS = 20
 
@@ -74,8 +74,8 @@ def records_of(table: Table, settings: Settings, findings: Findings, source: str
             Record(
                 id=row.values[data.id].strip() if data.id is not None else f"{prefix} {row.line}",
                 line=row.line,
-                input="" if all(_nothing(value) for value in filled) else text,
-                reference="" if _nothing(row.values[data.reference]) else row.values[data.reference],
+                input="" if all(is_nothing(value) for value in filled) else text,
+                reference="" if is_nothing(row.values[data.reference]) else row.values[data.reference],
                 group=group or None,
                 source=source,
             )
@@ -95,8 +95,9 @@ def _asker(column: str, settings: Settings) -> str:
     return "[data] template"
 
 
-def _nothing(value: str) -> bool:
-    return value.strip().casefold() in _NOTHING
+def is_nothing(value: str) -> bool:
+    """Whether a cell holds nothing: empty, only spaces, or what stands for a missing value."""
+    return value.strip().casefold() in NOTHING
 
 
 def _without_empties(records: list[Record], table: Table, settings: Settings, findings: Findings) -> list[Record]:
