@@ -514,6 +514,12 @@ def other_scripts() -> VerdictFacts:
     )
 
 
+def unprintable() -> VerdictFacts:
+    labels = (Label("half \ud83d"), Label("b"))
+    rows = [row(Example("q\udc00", "\x00\x1b[31m \u202e red \ud800", ("b",)), "half \ud83d")]
+    return facts([run_of(rows, fit={"sep": "", "cut": "\ud83d"})], task(labels=labels), findings={"odd": "\udfff"})
+
+
 def long_label() -> VerdictFacts:
     labels = (Label("x" * 900, "y" * 3000), Label("b"))
     return facts([run_of([row(Example("q", "z" * 5000, ("x" * 900,)), "b")])], task(labels=labels))
@@ -533,7 +539,7 @@ def numbers_that_are_none() -> VerdictFacts:
 
 ODD = (
     *(nothing_measured, no_candidate, one_candidate, target_of_one, target_of_zero, one_row, all_unscored),
-    *(many_labels, other_scripts, long_label, numbers_that_are_none),
+    *(many_labels, other_scripts, unprintable, long_label, numbers_that_are_none),
 )
 
 
@@ -544,6 +550,8 @@ def test_odd_inputs_make_a_whole_report(odd: Any) -> None:
     read = reads_well(html(found))
     text = markdown(found)
     assert not re.search(r"\b([Nn]a[Nn]|[Ii]nf|None)\b", text)
+    assert not re.search("[\x00-\x08\x1b\u202e]", html(found) + text)
+    assert (html(found) + text).encode()
     for candidate in found["candidates"]:
         assert candidate["name"] in " ".join(read.text)
     assert "The five questions every team asks" in text

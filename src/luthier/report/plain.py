@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -10,6 +11,8 @@ from enum import Enum
 from typing import Any
 
 ELLIPSIS = "…"
+# control characters, and those that reorder the text around them; the joiners within emoji and scripts stay
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -22,8 +25,12 @@ def plain(value: Any) -> Any:
     >>> plain({"a": (1, float("nan")), 2: {"x"}})
     {'a': [1, None], '2': ['x']}
     """
-    if value is None or isinstance(value, str | bool | int):
-        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half a surrogate pair could not be written to any file
+    if value is None or isinstance(value, bool | int):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if is_dataclass(value) and not isinstance(value, type):
@@ -45,7 +52,7 @@ def shorten(text: str, limit: int) -> str:
     >>> shorten("What is the capital of France?", 14)
     'What is the…'
     """
-    flat = " ".join(text.split())
+    flat = UNSEEN.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
     if len(flat) <= limit:
         return flat
     head = flat[: limit - 1]
@@ -157,7 +164,7 @@ def phrase(value: Any) -> str:
         return ", ".join(f"{words(str(key))} {phrase(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(phrase(item) for item in value) or "none"
-    return str(value)
+    return str(value) or "(empty)"
 
 
 def words(key: str) -> str:
