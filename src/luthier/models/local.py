@@ -22,13 +22,13 @@ from luthier.models.engine import (
     why_not_packed,
 )
 from luthier.models.packing import Item, Trie, build_trie
+from luthier.models.quiet import quiet
 from luthier.models.weights import adapter_fingerprint, merge_adapter, weights_fingerprint
 from luthier.types import Message, Reply, Request, Usage, digest
 
 try:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise MissingExtra("local", "a local model") from error
 
@@ -75,11 +75,11 @@ class LocalModel:
         if threads is not None:
             torch.set_num_threads(threads)
         weights = weights_fingerprint(folder)
-        with _quiet():
+        with quiet():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except Exception as error:  # each file format has errors of its own; all of them are the folder's
                 raise ModelError(
                     f"it is not a model that transformers can load: {error}",
                     where=str(folder),
@@ -104,8 +104,9 @@ class LocalModel:
     @cached_property
     def context_tokens(self) -> int:
         """How many tokens a prompt and its answer may have together."""
-        config = self.module.config.get_text_config()
-        return int(min(config.max_position_embeddings, self.tokenizer.model_max_length))
+        # a recurrent model has no last position; a tokenizer that knows no limit says 10^30
+        limit = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        return int(min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length))
 
     @cached_property
     def note(self) -> str | None:
@@ -211,18 +212,6 @@ class LocalModel:
                 yield
         finally:
             self.module.train(was_training)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # loading draws a bar of its own, right through the ladder that a person watches
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _each(requests: Sequence[Request], prepare: Callable[[Request], T]) -> list[T | str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import MissingExtra, ModelError
+from luthier.models.quiet import quiet
 from luthier.types import digest
 
 HASHES = "luthier-hashes.json"
@@ -55,9 +56,10 @@ def merge_adapter(module: Any, folder: Path) -> Any:
         raise MissingExtra("train", "a model with a LoRA adapter") from error
     tied = _is_tied(module)
     try:
-        # safe_merge refuses an adapter with NaN or infinite weights instead of shipping it
-        merged = PeftModel.from_pretrained(module, str(folder)).merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        with quiet():
+            # safe_merge refuses an adapter with NaN or infinite weights instead of shipping it
+            merged = PeftModel.from_pretrained(module, str(folder)).merge_and_unload(safe_merge=True)
+    except Exception as error:  # each file format has errors of its own; all of them are the folder's
         raise ModelError(f"the adapter cannot be merged: {error}", where=str(folder)) from error
     if tied and not _is_tied(merged):
         raise ModelError("the adapter unties the model's embeddings", where=str(folder), fix="adapt other layers")
