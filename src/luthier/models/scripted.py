@@ -83,6 +83,8 @@ def _reply(request: Request, said: Said | None) -> Reply:
     if request.choices is None:
         text = said if isinstance(said, str) else max(said, key=said.__getitem__)
         return _written(request, text, fresh)
+    if not request.choices:
+        return Reply(error="there are no choices to score")
     if isinstance(said, str):
         if said not in request.choices:
             return Reply(error=f"the script says {said!r}, which is none of the choices")
