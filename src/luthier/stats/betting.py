@@ -19,7 +19,7 @@ from luthier.stats.checks import (
 
 _COARSE = 64  # first grid over the means
 _FINE = 2.0**-15  # how close an end is brought to its place
-_STAKES = 256  # how many stakes the evidence about a target is averaged over
+_STAKES = 128  # how many stakes the evidence about a target is averaged over
 _CELLS = 4_000_000  # scores times means computed at once: bounds the memory to about 100 MB
 
 
