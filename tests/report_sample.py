@@ -165,20 +165,20 @@ def facts(runs: Sequence[EvalRun], spec: TaskSpec, *, sentence: str | None = Non
         runs=tuple(runs),
         reasons=tuple(f"{found.candidate.name}: {found.outcome}" for found in results),
         flips=more.get("flips", ()),
-        findings=more.get("findings", {"rows": 5381, "train": 1000, "dev": 400, "test": 1000}),
+        findings=more.get("findings", {"splits": {"train": {"examples": 1000, "labels": {}}}}),
         provenance=more.get("provenance", PROVENANCE),
         spend={
             "examples_scored": sum(len(run.rows) for run in runs),
             "examples_available": sum(run.population for run in raced_runs),
             "usage": sum((run.usage for run in runs), Usage()),
             "seconds": sum(run.fit_seconds + run.race_seconds for run in runs),
-            "test_accesses": len(raced_runs),
+            "test_accesses": sum(len(run.rows) for run in runs),
         },
     )
 
 
 PROVENANCE = {
-    "version": "0.1.0",
+    "luthier": "0.1.0",
     "python": "3.11.2",
     "platform": "Linux x86_64",
     "machine": {"processor": "2 cores, AVX2", "memory_gb": 8},
@@ -196,16 +196,36 @@ PROVENANCE = {
         "smollm2-135m": "sha256:5a1395716f7913741cc51d98581b9b1c",
         "all-minilm-l6-v2": "sha256:53aa51172d142c89d9012cce",
     },
-    "started": "2030-01-02T09:00:00Z",
-    "finished": "2030-01-02T09:08:41Z",
+    "started_at": "2030-01-02T09:00:00Z",
+    "finished_at": "2030-01-02T09:08:41Z",
 }
 FINDINGS = {
-    "rows": 15452,
-    "exact_repeats": 10071,
-    "near_duplicate_groups": 214,
-    "splits": {"train": 1000, "dev": 400, "test": 1000, "unused": 2981},
-    "labels_in_train": {"DESC": 221, "ENTY": 226, "HUM": 224, "LOC": 155, "NUM": 158, "ABBR": 16},
-    "smallest_detectable_effect": 0.047,
+    "rows_read": 15452,
+    "empty_dropped": 0,
+    "exact_duplicates_merged": 10072,
+    "distinct": 5380,
+    "near_duplicate_threshold": 0.8,
+    "near_duplicate_groups": 14,
+    "unused": 2979,
+    "splits": {
+        "train": {
+            "examples": 1000,
+            "groups": 996,
+            "labels": {"ABBR": 16, "DESC": 214, "ENTY": 232, "HUM": 226, "LOC": 153, "NUM": 159},
+        },
+        "dev": {
+            "examples": 400,
+            "groups": 400,
+            "labels": {"ABBR": 6, "DESC": 86, "ENTY": 93, "HUM": 90, "LOC": 61, "NUM": 64},
+        },
+        "test": {
+            "examples": 1000,
+            "groups": 1000,
+            "labels": {"ABBR": 16, "DESC": 215, "ENTY": 231, "HUM": 226, "LOC": 153, "NUM": 159},
+        },
+    },
+    "lines": {"exact_duplicates_merged": [[2, 1002, 3002], [3, 1003, 3003]], "near_duplicate_groups": [[263, 15069]]},
+    "warnings": ["test has fewer than 20 examples of 'ABBR': the verdict says little about them"],
 }
 
 

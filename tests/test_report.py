@@ -17,6 +17,7 @@ import pytest
 import report_sample as sample
 from report_sample import ALPHA, LABELS, facts, questions, raced, row, task
 
+from luthier.errors import StoreError
 from luthier.report.render import axis, html, markdown
 from luthier.report.summary import summarise, verdict_json
 from luthier.types import (
@@ -112,6 +113,12 @@ def test_a_report_can_be_drawn_from_the_stored_json_of_the_dict(summary: dict[st
     stored = json.loads(json.dumps(summary, allow_nan=False))
     assert html(stored) == page
     assert markdown(stored) == markdown(summary)
+
+
+def test_a_dict_of_another_version_is_a_clear_error(summary: dict[str, Any]) -> None:
+    for draw in (html, markdown):
+        with pytest.raises(StoreError, match="luthier run"):
+            draw({**summary, "report": 0})
 
 
 # ---------------------------------------------------------------- the verdict as JSON, schema 1
@@ -433,7 +440,9 @@ def test_text_from_the_task_is_escaped() -> None:
     example = Example("q", evil, (evil,))
     spec = task(labels=labels, name=evil)
     run = run_of([row(example, evil), row(replace(example, id="r"), "b")], fit={evil: evil * 3}, model=evil)
-    found = summarise(facts([run], spec, findings={evil: evil}, provenance={"version": evil}, flips=(evil,)))
+    found = summarise(
+        facts([run], spec, findings={evil: evil}, provenance={"luthier": evil, "finished_at": evil}, flips=(evil,))
+    )
     page = html(found)
     read = reads_well(page)
     assert "img" not in {tag for tag, _ in read.tags}
@@ -473,7 +482,8 @@ def nothing_measured() -> VerdictFacts:
 
 
 def no_candidate() -> VerdictFacts:
-    return facts([], task(), sentence="There was nothing to climb.", findings={}, provenance={})
+    found = facts([], task(), sentence="There was nothing to climb.", findings={}, provenance={})
+    return replace(found, spend={"usage": {}})
 
 
 def one_candidate() -> VerdictFacts:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+REPORT = 1  # the shape of the summary dict; the store keeps such dicts, so a renderer must know which it was given
 ELLIPSIS = "…"
 # control characters, and those that reorder the text around them; the joiners within emoji and scripts stay
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -163,7 +164,8 @@ def phrase(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{words(str(key))} {phrase(item)}" for key, item in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(phrase(item) for item in value) or "none"
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(phrase(item) for item in value) or "none"
     return str(value) or "(empty)"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from luthier.report.evidence import paired
+from luthier.report.findings import split_sizes
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.types import CandidateResult, EvalRun, Outcome, Usage, VerdictFacts
 
@@ -74,7 +75,7 @@ def _knowledge() -> dict[str, Any]:
 def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
     question = "Is it a matter of format or behaviour, and is there data enough?"
     comparisons = _comparisons(facts.runs)
-    train = _train_size(facts)
+    train = split_sizes(facts.findings).get("train")
     size = f"There were {count(train)} training examples. " if train is not None else ""
     curve = "Whether more of them would help was not measured: no rung was fitted on a part of them."
     if not comparisons:
@@ -162,11 +163,3 @@ def listed(names: Sequence[str]) -> str:
 def _unscored(candidates: Sequence[CandidateResult]) -> str:
     unscored = sum(result.unscored for result in candidates)
     return f"{count(unscored)} answers could not be scored. " if unscored else ""
-
-
-def _train_size(facts: VerdictFacts) -> int | None:
-    for place in (facts.findings, facts.findings.get("sizes"), facts.findings.get("splits")):
-        size = place.get("train") if isinstance(place, Mapping) else None
-        if isinstance(size, int):
-            return size
-    return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from luthier.errors import StoreError
 from luthier.report import plain
 
 NUMBERS: tuple[Callable[..., str], ...] = (
@@ -24,15 +25,26 @@ MARKUP = re.compile(r"([\\`*_\[\]|~#])")
 
 
 def html(summary: Mapping[str, Any]) -> str:
-    """The report as one HTML file: no script, no request, all text from the task escaped."""
+    """The report as one HTML file: no script, no request, all text from the task escaped. Errors: StoreError."""
+    _check(summary)
     return _environment(escape=True).get_template("report.html").render(**summary, axis=axis(summary))
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """The same report as Markdown."""
+    """The same report as Markdown. Errors: StoreError."""
+    _check(summary)
     escaped = _each_text(summary, markdown_text)
     text = _environment(escape=False).get_template("report.md").render(**escaped)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _check(summary: Mapping[str, Any]) -> None:
+    if summary.get("report") != plain.REPORT:
+        raise StoreError(
+            "this summary was kept by another version of luthier",
+            where="the report",
+            fix="run `luthier run` again: what was measured is in the store and is not measured twice",
+        )
 
 
 def _environment(*, escape: bool) -> Environment:

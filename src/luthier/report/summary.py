@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from luthier.report import evidence
-from luthier.report.plain import count, flat, level, phrase, plain, words
+from luthier.report.findings import label_rows, rows_of, split_sizes
+from luthier.report.plain import REPORT, count, flat, level, phrase, plain, words
 from luthier.report.questions import five_questions
 from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
@@ -94,7 +95,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "examples_available": 0,
                 "seconds": 0.0,
                 **facts.spend,
-                "usage": facts.spend.get("usage", Usage()),
+                "usage": {**plain(Usage()), **plain(facts.spend.get("usage", {}))},
             },
             "flips": facts.flips,
             "provenance": facts.provenance,
@@ -138,6 +139,7 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
     verdict = verdict_json(facts)
     results = zip(facts.candidates, verdict["candidates"], strict=True)
     summary = {
+        "report": REPORT,
         "verdict": verdict,
         "headline": headline(facts.sentence),
         "task": _task(facts),
@@ -146,10 +148,11 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
         ],
         "questions": five_questions(facts),
         "costs": flat(plain(facts.costs)),
-        "data": _data(facts.findings),
+        "data": rows_of(facts.findings),
+        "splits": split_sizes(facts.findings),
         "warnings": plain(facts.findings.get("warnings", ())),
         "provenance": flat(plain(facts.provenance)),
-        "made": {key: facts.provenance.get(key) for key in ("version", "finished")},
+        "made": {"version": facts.provenance.get("luthier"), "finished": facts.provenance.get("finished_at")},
         "limits": _limits(facts),
     }
     return plain(summary)  # type: ignore[no-any-return]
@@ -173,7 +176,7 @@ def _task(facts: VerdictFacts) -> dict[str, Any]:
         "name": task.name,
         "kind": task.kind,
         "instruction": task.instruction,
-        "labels": task.labels,
+        "labels": label_rows(task.labels, facts.findings),
         "target": target_sentence(task.target),
         "metric": task.target.metric_name,
         "local_only": task.constraints.local_only,
@@ -251,29 +254,6 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _data(findings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What reading the data found, as rows; "lines" holds, by finding, the first lines of the file that show it."""
-    lines = plain(findings.get("lines", {}))
-    rows = []
-    for key, value in plain(findings).items():
-        if key not in ("lines", "warnings"):
-            found = flat({key: value})
-            if lines.get(key):
-                found[-1]["value"] += f" (for example {_lines(lines[key])})"
-            rows += found
-    return rows
-
-
-def _lines(places: list[Any]) -> str:
-    """Lines of the data file; those that belong together are joined by an equals sign.
-
-    >>> _lines([[3, 17], 20, "test line 4"])
-    'line 3 = 17, line 20, test line 4'
-    """
-    named = (" = ".join(str(one) for one in place) if isinstance(place, list) else str(place) for place in places)
-    return ", ".join(f"line {name}" if name[:1].isdigit() else name for name in named)
-
-
 def _limits(facts: VerdictFacts) -> list[str]:
     """What the verdict does not say, in plain sentences, the most important first."""
     target = facts.task.target
@@ -298,8 +278,8 @@ def _limits(facts: VerdictFacts) -> list[str]:
         )
     limits += [
         "An estimate after an early stop leans towards the side on which the race stopped: read the interval, not the "
-        "dot.",
-        "The examples below are test examples. Whoever changes a prompt after reading them tunes on the test; the "
-        "store makes a changed candidate pay for that with a smaller share of the allowed error.",
+        "mark on it.",
+        "The examples in this report are test examples. Whoever changes a prompt after reading them tunes on the test; "
+        "the store makes a changed candidate pay for that with a smaller share of the allowed error.",
     ]
     return limits
