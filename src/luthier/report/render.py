@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -47,6 +48,7 @@ def _check(summary: Mapping[str, Any]) -> None:
         )
 
 
+@cache  # compiling the templates takes longer than filling them
 def _environment(*, escape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("luthier.report", "templates"),
