@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, false_discovery_control, norm
 
@@ -17,6 +17,7 @@ def test_wilson_matches_the_golden_interval() -> None:
     assert stats.wilson(460, 500, 0.95) == pytest.approx((0.89289, 0.94070), abs=5e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(1, 300), st.floats(0.5, 0.999))
 def test_both_intervals_agree_with_scipy(s: int, n: int, confidence: float) -> None:
     s = min(s, n)
@@ -92,6 +93,7 @@ def test_the_sample_size_matches_the_golden_figure_and_reaches_its_power() -> No
     assert norm.sf(norm.isf(0.005) - 0.1 / se) == pytest.approx(0.9, abs=0.005)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_its_step_down_rule_and_lies_between_bonferroni_and_the_plain_p(p: list[float]) -> None:
     adjusted = stats.holm(p)

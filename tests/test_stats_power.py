@@ -30,7 +30,7 @@ def test_the_boundary_is_where_the_evidence_crosses(target: float, alpha: float,
 
 
 @given(st.floats(0.01, 0.99), st.floats(1e-4, 0.4), st.integers(0, 80))
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 def test_the_boundary_mirrors_and_moves_by_one_at_most(target: float, alpha: float, n: int) -> None:
     boundary = stats.decision_boundary(target, alpha, n)
     mirrored = stats.decision_boundary(1 - target, alpha, n)

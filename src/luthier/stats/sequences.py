@@ -28,6 +28,8 @@ from luthier.stats.checks import (
 )
 
 _MOST_STEPS = 200
+# Over whole counts the ratio can equal 1/alpha exactly: what is as close as rounding errors reach is not excluded.
+_ROUNDING = 1e-9
 
 
 def bernoulli_sequence(successes: ArrayLike, alpha: float, prior: Prior = JEFFREYS) -> tuple[Floats, Floats]:
@@ -125,7 +127,7 @@ def finite_intervals(
     best = np.clip(np.where(n > 0, successes * (population + 1) // np.maximum(n, 1), first), first, last)
 
     def inside(total: Ints) -> NDArray[np.bool_]:
-        return np.asarray(_finite_log_ratio(successes, n, total, population, prior) < -np.log(alpha), np.bool_)
+        return np.asarray(_finite_log_ratio(successes, n, total, population, prior) < _ROUNDING - np.log(alpha), np.bool_)
 
     low = _first_true(first, best, inside)
     high = -_first_true(-last, -best, lambda negative: inside(-negative))
@@ -146,7 +148,7 @@ def finite_excludes(
     check_population(population, counts.size)
     n = np.arange(1, counts.size + 1)
     ratio = _finite_log_ratio(counts, n, np.full_like(counts, value), population, prior)
-    return np.asarray(np.maximum.accumulate(ratio >= -np.log(alpha)), dtype=np.bool_)
+    return np.asarray(np.maximum.accumulate(ratio >= _ROUNDING - np.log(alpha)), dtype=np.bool_)
 
 
 def target_evidence(successes: ArrayLike, target: float, prior: Prior = JEFFREYS) -> tuple[Floats, Floats]:
