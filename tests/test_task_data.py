@@ -242,6 +242,12 @@ def test_json_values_become_their_text(tmp_path: Path) -> None:
     assert set(task.spec.label_names) == {"1.50", "20"}, "numbers stay as they are written"
 
 
+def test_json_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text, "label": "ab"[i % 2]}) for i, text in enumerate(texts(20))]
+    task = load(tmp_path, "\n".join([*lines, '{"text": "one\u2028line", "label": "a"}']).encode(), name="d.jsonl")
+    assert all_examples(task)["one\u2028line"] == "a"
+
+
 def test_numbers_in_csv_stay_text(tmp_path: Path) -> None:
     task = load(tmp_path, GOOD.replace(b",a\n", b",0\n").replace(b",b\n", b",1\n"))
     assert set(task.spec.label_names) == {"0", "1"}

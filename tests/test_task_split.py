@@ -240,6 +240,14 @@ def test_what_a_fixed_test_file_shares_is_taken_out_of_train(tmp_path: Path) -> 
     assert {example.id for example in task.test.order} >= {"test line 1", "test line 22"}
 
 
+def test_a_copy_of_a_test_input_leaves_train_even_where_near_copies_are_not_looked_for(tmp_path: Path) -> None:
+    rows = plain(60)
+    test = [{"text": rows[i]["text"].upper(), "label": rows[i]["label"]} for i in range(10)]
+    task = make(tmp_path, rows, data="near_duplicates = false", test=test)
+    assert task.findings["leaked_from_train"] == 10
+    assert (len(task.test), len(task.train) + len(task.dev)) == (10, 50)
+
+
 def test_defects_of_the_test_file_are_told_as_its_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.jsonl: 1 empty label"):
         make(tmp_path, plain(20), test=[{"text": "x", "label": ""}, {"text": "y", "label": "a"}])
@@ -263,6 +271,13 @@ def test_train_may_be_smaller_than_the_rest(tmp_path: Path) -> None:
     task = make(tmp_path, plain(100), "[split]\ntrain = 30\ndev = 10\ntest = 0.2\n")
     assert [len(split) for split in splits(task).values()] == [30, 10, 20]
     assert task.findings["unused"] == 40
+
+
+def test_train_is_exact_even_if_near_copies_have_to_be_parted(tmp_path: Path) -> None:
+    rows = [{"text": near(sentence(i, 10), copy), "label": "ab"[i % 2]} for i in range(20) for copy in range(2)]
+    task = make(tmp_path, rows, "[split]\ntrain = 7\ndev = 5\ntest = 5\n")
+    assert [len(split) for split in splits(task).values()] == [7, 5, 5]
+    check_no_leak(task)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +347,9 @@ def test_the_seal_knows_content_and_nothing_else(tmp_path: Path) -> None:
     assert named.test.hash == task.test.hash
     assert named.fingerprint == task.fingerprint, "ids are no content"
     test[0]["label"] = "b"
-    assert make(tmp_path, rows, test=test).test.hash != task.test.hash
+    relabelled = make(tmp_path, rows, test=test)
+    assert relabelled.test.hash != task.test.hash
+    assert relabelled.fingerprint != task.fingerprint
 
 
 def test_the_fingerprint_follows_the_spec(tmp_path: Path) -> None:

@@ -223,8 +223,8 @@ def _read_jsonl(text: str, name: str, nested: dict[str, int]) -> tuple[tuple[str
 def _json_row(source: str, line: int, name: str) -> dict[str, object]:
     where = f"{name}, line {line}"
     try:
-        # numbers stay as they are written (1.0 is not 1), NaN counts as empty
-        found = json.loads(source, object_pairs_hook=_pairs, parse_int=str, parse_float=str, parse_constant=_constant)
+        # numbers stay as they are written: 1.0 is not 1
+        found = json.loads(source, object_pairs_hook=_pairs, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as mistake:
         array = line == 1 and source.lstrip().startswith("[")
         raise DataError(
@@ -258,10 +258,6 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if repeated:
         raise _Twice(repeated[0])
     return dict(pairs)
-
-
-def _constant(name: str) -> str | None:
-    return None if name == "NaN" else name
 
 
 def _json_text(value: object) -> str:
