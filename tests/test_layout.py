@@ -23,7 +23,9 @@ def tree_names() -> set[str]:
 
 
 def layers() -> list[set[str]]:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     return [{name.strip().removeprefix("luthier.") for name in layer.split("|")} for layer in contracts[0]["layers"]]
 
 

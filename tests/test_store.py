@@ -96,8 +96,9 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
         first=16,
         examples=["e1", "e2"],
         predictions=kept,
+        seconds=3.0,
     )
-    assert Store(tmp_path).predictions("p", "o") == {16: kept[0], 17: kept[1]}
+    assert Store(tmp_path).predictions("p", "o") == {16: (kept[0], 1.5), 17: (kept[1], 1.5)}
     assert store.predictions("p", "another order") == {}
     assert store.test_accesses("s") == 2
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from luthier.errors import DataError, LuthierError, SpecError
 from luthier.task import load_task
@@ -170,25 +173,29 @@ def test_the_class_of_the_target_has_to_be_a_label(tmp_path: Path) -> None:
     assert "did you mean 'spam'" in caught.value.fix
 
 
-def test_every_error_is_one_that_a_person_can_mend(tmp_path: Path) -> None:
-    """Whatever bytes a file holds, what comes out is a task or a LuthierError."""
-    seen = [
-        b"\xef\xbb\xbf",
-        b"\xff",
-        b",",
-        b'"',
-        b"\r",
-        b"text,label\r",
-        b'{"',
-        b"\x1a\n",
-        b"text\n\n\n",
-        b"text,label,\n,,",
-    ]
-    for data in seen:
-        for name in ("d.csv", "d.tsv", "d.jsonl"):
-            with pytest.raises(LuthierError) as caught:
-                load(tmp_path, data, name=name)
-            assert caught.value.fix
+CELLS = st.sampled_from(
+    ["text", "label", "a", "b", "one two", ",", ";", '"', "\n", "\r\n", "\t", "{", "}", ":", " ", "nan", "\x00"]
+)
+
+
+@given(
+    st.lists(CELLS, max_size=30).map("".join).map(str.encode) | st.binary(max_size=60),
+    st.sampled_from(["csv", "tsv", "jsonl"]),
+)
+@example(b"\xef\xbb\xbf", "csv")
+@example(b"text,label\r", "csv")
+@example(b'{"text": 1e999, "label": -0}', "jsonl")
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_file_holds_the_error_is_one_that_a_person_can_mend(data: bytes, form: str) -> None:
+    with TemporaryDirectory() as name:
+        try:
+            load(Path(name), data, name=f"d.{form}")
+        except LuthierError as mistake:
+            told = mistake
+        else:
+            return
+    assert told.where
+    assert told.fix
 
 
 # ---------------------------------------------------------------- odd, but good

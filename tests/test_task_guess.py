@@ -122,7 +122,8 @@ def test_flaws_are_worked_around_and_said(tmp_path: Path) -> None:
 
 def test_strange_names_survive_the_round_trip(tmp_path: Path) -> None:
     rows = [
-        (text, ['so-called "spam"\\', "it's fine \u2028#", "a.b = [c]"][i % 3]) for i, text in enumerate(messages(60))
+        (text, ['so-called "spam"\\', "it's fine \u2028#\x7f", "a.b = [c]"][i % 3])
+        for i, text in enumerate(messages(60))
     ]
     path = write_csv(tmp_path / 'my "data" # 1.csv', ["the {text}", "label = x"], rows)
     task = accept(propose(path, folder=tmp_path), tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,21 +66,21 @@ def init(
         raise SpecError(
             "it is there already", where=str(output), fix="choose another --output, or replace it with --force"
         )
-    proposal = propose(data, beside=output.parent, input=input, reference=reference)
+    proposal = propose(data, folder=output.parent, input=input, reference=reference)
     try:
-        output.write_text(proposal.toml, encoding="utf-8")
+        output.write_text(proposal.text, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write: {error}", where=str(output), fix="choose another --output") from error
     for warning in proposal.warnings:
         _say(f"check this: {warning}")
     if as_json:
-        _print_json(
-            {"schema": 1, "path": str(output), "guessed": proposal.guessed, "warnings": list(proposal.warnings)}
-        )
+        guessed = {key: value for key, value in asdict(proposal).items() if key != "text"}
+        _print_json({"schema": 1, "path": str(output), **guessed})
         return
-    print(
-        f"wrote {output}: set the target in it, then run: luthier run {output if output != TASK_FILE else ''}".rstrip()
-    )
+    for reason in proposal.reasons:
+        print(reason)
+    run_it = "luthier run" if output == TASK_FILE else f"luthier run {output}"
+    print(f"wrote {output}: set the target in it, then run: {run_it}")
 
 
 @app.command("run")
@@ -122,7 +124,8 @@ def demo(
 ) -> None:
     """Run a real task end to end: question-routing (the default), or another of the demos."""
     home = folder or Path("luthier-demo") / name
-    path = demos.prepare(name, home, Ladder.notes(_stderr()))
+    with Ladder(_stderr()).watching() as telling:
+        path = demos.prepare(name, home, telling)
     _say(f"the task is in {path}")
     _run(load_task(path), Options(all_rungs, exhaustive), as_json=as_json)
 
@@ -132,7 +135,7 @@ def _load(path: Path) -> Task:
 
 
 def _run(task: Task, options: Options, *, as_json: bool) -> None:
-    ladder = Ladder(task.spec.target, tuple(candidate.name for candidate in plan(task)), _stderr())
+    ladder = Ladder(_stderr(), task.spec.target, tuple(candidate.name for candidate in plan(task)))
     with ladder.watching():
         verdict = run(task, options=options, listen=ladder)
     paths = _reports(task.folder, verdict.to_summary(), None, None)
@@ -198,10 +201,10 @@ def options(
     """The options that stand before the command."""
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """The entry point: errors become one message on stderr and an exit code."""
     try:
-        app()
+        app(args)
     except LuthierError as error:
         _say(f"luthier: {error}")
         sys.exit(error.exit_code)

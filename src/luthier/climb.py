@@ -295,10 +295,11 @@ def power_line(task: Task, alpha: float) -> str:
         return f"{size:,} test examples; {target.metric_name} is judged on the whole split"
     fewest = stats.fewest_to_prove(target.at_least, alpha)
     what = f"{size:,} test examples about {target.metric_name}"
-    if fewest > size:
+    if fewest is None or fewest > size:
+        takes = "no number of them can" if fewest is None else f"that takes {fewest:,}"
         raise PowerError(
             f"{what} cannot prove {target.at_least:g} at {target.confidence:.0%} confidence, even if every answer is "
-            f"right: that takes {fewest:,}",
+            f"right: {takes}",
             where="luthier.toml, [split] test",
             fix="give the test split more examples, lower [target] at_least, race fewer rungs, or, if these examples "
             'are all there will ever be, set [target] about = "split"',

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,7 @@ from rich.text import Text
 from luthier.report.plain import duration, interval, level
 from luthier.types import CandidateResult, Estimate, Event, Outcome, Target
 
+SECONDS_BETWEEN_LINES = 20  # where there is no terminal to draw on
 BAR = 41  # characters from 0 to 1
 STYLES = {
     Outcome.MEETS: "bold green",
@@ -36,56 +37,70 @@ class _Line:
 
 @dataclass
 class Ladder:
-    """Keeps the state of the ladder and draws it: live on a terminal, a line an event elsewhere."""
+    """Keeps the state of the ladder and draws it: live on a terminal, a line an event elsewhere.
 
-    target: Target
-    candidates: tuple[str, ...]
+    Without a target it only tells what is being done (a download, before there is a task).
+    """
+
     console: Console
+    target: Target | None = None
+    candidates: tuple[str, ...] = ()
     _lines: dict[str, _Line] = field(default_factory=dict, init=False)
     _live: Live | None = field(default=None, init=False)
     _task: tuple[str, str] = field(default=("", ""), init=False)
     _since: float = field(default=0.0, init=False)
+    _told: float = field(default=0.0, init=False)
+    _status: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self._lines = {name: _Line() for name in self.candidates}
 
     @contextmanager
     def watching(self) -> Iterator[Ladder]:
-        """Draw until the block ends; the last picture stays."""
+        """Draw until the block ends; the last picture of the ladder stays."""
         if not self.console.is_terminal:
             yield self
             return
-        with Live(self._table(), console=self.console, refresh_per_second=8) as live:
+        with Live(self._picture(), console=self.console, refresh_per_second=8, transient=self.target is None) as live:
             self._live = live
             try:
                 yield self
             finally:
-                live.update(self._table())
+                self._status = ""
+                live.update(self._picture())
                 self._live = None
 
     def __call__(self, event: Event) -> None:
         if event.kind == "note":
             self.console.print(Text(event.text, style="dim"))
             return
-        line = self._lines.setdefault(event.candidate or event.text, _Line())
+        line = self._lines.get(event.candidate or "", _Line())
         if event.kind == "working":
-            line.doing, line.style = self._working(event), "cyan"
+            doing = self._working(event)
+            if event.candidate in self._lines:
+                line.doing, line.style = doing, "cyan"
+            else:
+                self._status = doing
         elif event.kind == "racing" and event.run is not None:
             line.doing, line.style, line.estimate = "racing", "cyan", event.estimate
             line.scored = f"{len(event.run.rows):,} of {event.run.population:,}"
         elif event.kind == "finished":
-            line.doing, line.estimate = event.outcome or "", event.estimate
-            line.style = STYLES.get(Outcome(line.doing), "") if line.doing else ""
-            if self._live is None:
-                self.console.print(self._plain(event, line))
+            line.doing, line.estimate, self._status = event.outcome or "", event.estimate, ""
+            line.style = STYLES[Outcome(line.doing)]
         if self._live is not None:
-            self._live.update(self._table())
+            self._live.update(self._picture())
+        elif event.kind == "finished":
+            self.console.print(self._plain(event, line))
 
     def _working(self, event: Event) -> str:
         """What is being done, how far it is, and, from its pace so far, the time left."""
         task = (event.candidate or "", event.text.split(",")[0])
         if task != self._task:
-            self._task, self._since = task, time.monotonic()
+            self._task, self._since, self._told = task, time.monotonic(), 0.0
+        if self._live is None and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            done = f" {event.done / event.total:.0%}" if event.total else ""
+            self.console.print(f"{event.candidate or 'luthier'}: {event.text}{done}", style="dim")
         if not event.total:
             return event.text
         share = min(1.0, event.done / event.total)
@@ -99,20 +114,27 @@ class Ladder:
         note = f"  ({event.text})" if event.text else ""
         return f"{event.candidate}: {line.doing}{figure}{note}"
 
-    def _table(self) -> Table:
+    def _picture(self) -> Group:
+        parts: list[Table | Text] = [self._table(self.target)] if self.target else []
+        return Group(*parts, Text(self._status, style="cyan"))
+
+    def _table(self, target: Target) -> Table:
         table = Table(box=None, padding=(0, 1), title_justify="left", show_edge=False)
         table.add_column("candidate", no_wrap=True)
         table.add_column(f"0 % {' ' * (BAR - 8)}100 %", no_wrap=True)
-        table.add_column(self.target.metric_name, no_wrap=True)
+        table.add_column(target.metric_name, no_wrap=True)
         table.add_column("scored", no_wrap=True, justify="right")
-        table.add_column(f"at least {level(self.target.at_least)}?", overflow="ellipsis")
+        table.add_column(f"at least {level(target.at_least)}?", overflow="ellipsis")
         for name, line in self._lines.items():
             figure = interval(asdict(line.estimate)) if line.estimate else ""
-            table.add_row(name, self._bar(line), figure, line.scored, Text(line.doing, style=line.style))
+            table.add_row(
+                name,
+                bar(line.estimate, target.at_least, line.style),
+                figure,
+                line.scored,
+                Text(line.doing, style=line.style),
+            )
         return table
-
-    def _bar(self, line: _Line) -> Text:
-        return bar(line.estimate, self.target.at_least, line.style)
 
 
 def bar(estimate: Estimate | None, target: float, style: str) -> Text:

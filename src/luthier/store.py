@@ -75,6 +75,7 @@ _predictions = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("usage", sa.Text, nullable=False),
     sa.Column("latency_s", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),  # an equal part of what its block took
 )
 
 _fits = sa.Table(
@@ -296,13 +297,13 @@ class Store:
 
     # ------------------------------------------------------------ predictions and test accesses
 
-    def predictions(self, predictor: str, order_hash: str) -> dict[int, Prediction]:
-        """What this predictor has answered on this test order, by position."""
+    def predictions(self, predictor: str, order_hash: str) -> dict[int, tuple[Prediction, float]]:
+        """What this predictor has answered on this test order, by position: the answer, and the seconds it took."""
         query = sa.select(_predictions).where(
             _predictions.c.predictor == predictor, _predictions.c.order_hash == order_hash
         )
         with self._transaction() as db:
-            return {row.position: _prediction(row) for row in db.execute(query)}
+            return {row.position: (_prediction(row), row.seconds) for row in db.execute(query)}
 
     def keep_block(
         self,
@@ -315,6 +316,7 @@ class Store:
         first: int,
         examples: Sequence[str],
         predictions: Sequence[Prediction],
+        seconds: float,
     ) -> None:
         """Store one block of predictions, whole or not at all, and count the access to the test split."""
         rows = [
@@ -327,6 +329,7 @@ class Store:
                 "error": prediction.error,
                 "usage": json.dumps(asdict(prediction.usage)),
                 "latency_s": prediction.latency_s,
+                "seconds": seconds / len(predictions),
             }
             for offset, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
         ]

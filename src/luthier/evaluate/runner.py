@@ -17,7 +17,8 @@ BLOCK = 16  # fixed, so that a resumed race computes the very batches that an un
 class Runner:
     """Gives the rows of a test split block by block: from the store where it has them, else from the predictor.
 
-    A block is stored whole before it is looked at: a process that dies repeats at most one block.
+    A block is stored whole before it is looked at: a process that dies repeats at most one block. `seconds` are those
+    that the rows given so far took when they were computed, whichever process did it.
     """
 
     predictor: Predictor
@@ -29,7 +30,7 @@ class Runner:
     run: int
     seconds: float = 0.0
     _order_hash: str = field(default="", init=False)
-    _known: dict[int, Prediction] = field(default_factory=dict, init=False)
+    _known: dict[int, tuple[Prediction, float]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._order_hash = order_hash(self.test)
@@ -42,8 +43,11 @@ class Runner:
     def rows(self, block: int) -> list[Row]:
         first = block * BLOCK
         examples = self.test.order[first : first + BLOCK]
-        predictions = [known for at in range(first, first + len(examples)) if (known := self._known.get(at))]
-        if len(predictions) < len(examples):
+        known = [self._known[at] for at in range(first, first + len(examples)) if at in self._known]
+        if len(known) == len(examples):
+            predictions = [prediction for prediction, _ in known]
+            self.seconds += sum(seconds for _, seconds in known)
+        else:
             predictions = self._predict(first, examples)
         scores = self.scorer.score(examples, predictions)
         return [Row(*row) for row in zip(examples, predictions, scores, strict=True)]
@@ -51,7 +55,8 @@ class Runner:
     def _predict(self, first: int, examples: Sequence[Example]) -> list[Prediction]:
         started = time.perf_counter()
         predictions = list(self.predictor.predict([example.input for example in examples]))
-        self.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
         if len(predictions) != len(examples):
             raise ModelError(
                 f"{len(examples)} inputs gave {len(predictions)} predictions",
@@ -67,6 +72,7 @@ class Runner:
             first=first,
             examples=[example.id for example in examples],
             predictions=predictions,
+            seconds=seconds,
         )
         return predictions
 

@@ -15,17 +15,13 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from luthier.errors import MissingExtra, ModelError
+from luthier.errors import ModelError
 from luthier.models import prepare
 from luthier.models.download import Wheel
 from luthier.models.embed import HashEmbedder, SentenceEmbedder
 from luthier.models.prepare import Entry, Kind
 from luthier.types import Embedder, Listener, Model, silent
-
-if TYPE_CHECKING:
-    from luthier.models.local import LocalModel
 
 
 @cache
@@ -75,9 +71,7 @@ def open_model(name: str, listen: Listener = silent) -> Model:
     if local is not None:
         _check_folder(local, weights="*.safetensors", needs=("config.json", "tokenizer_config.json"))
         return _local_model(local, name=local.name)
-    entry = _of_kind(name, "model")
-    _local_model_class(name)  # before anything is fetched
-    return _local_model(prepare.prepare(entry, listen), name=name)
+    return _local_model(prepare.prepare(_of_kind(name, "model"), listen), name=name)
 
 
 def open_embedder(name: str, listen: Listener = silent) -> Embedder:
@@ -143,16 +137,7 @@ def _check_folder(folder: Path, *, weights: str, needs: tuple[str, ...]) -> None
         )
 
 
-def _local_model_class(name: str) -> type[LocalModel]:
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtra("local", f"the model '{name}'") from None
-    from luthier.models.local import LocalModel
-
-    return LocalModel
-
-
 def _local_model(folder: Path, *, name: str) -> Model:
-    return _local_model_class(name).load(folder, name=name)
+    from luthier.models.local import LocalModel  # raises MissingExtra without torch
+
+    return LocalModel.load(folder, name=name)

@@ -157,11 +157,28 @@ def _pip_download(wheel: Wheel, part: Path, python: str, *, stop_at_link: bool) 
     for left in part.parent.glob(f"{mark}*"):  # of a process that was killed: nobody else holds the lock
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=mark, dir=part.parent, ignore_cleanup_errors=True) as scratch:
-        command = [python, "-m", "pip", "download", "-vv", "--no-deps", "--only-binary", ":all:", "--retries", "2"]
+        command = [
+            python,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+            "-vv",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--retries",
+            "2",
+        ]
         command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-d", scratch, wheel.pin]
         # a quiet pip would not print the link; its temporary files go where they are cleaned up when it is stopped
         environment = {k: v for k, v in os.environ.items() if k not in ("PIP_QUIET", "PIP_VERBOSE", "PIP_LOG")}
-        environment |= {"TMPDIR": scratch, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+        environment |= {
+            "TMPDIR": scratch,
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONUNBUFFERED": "1",
+            "PIP_REQUIRE_VIRTUALENV": "0",
+        }
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
             errors="replace",

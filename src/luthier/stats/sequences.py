@@ -127,7 +127,9 @@ def finite_intervals(
     best = np.clip(np.where(n > 0, successes * (population + 1) // np.maximum(n, 1), first), first, last)
 
     def inside(total: Ints) -> NDArray[np.bool_]:
-        return np.asarray(_finite_log_ratio(successes, n, total, population, prior) < _ROUNDING - np.log(alpha), np.bool_)
+        return np.asarray(
+            _finite_log_ratio(successes, n, total, population, prior) < _ROUNDING - np.log(alpha), np.bool_
+        )
 
     low = _first_true(first, best, inside)
     high = -_first_true(-last, -best, lambda negative: inside(-negative))

@@ -1,0 +1,134 @@
+"""LoRA on the real model: the counts, the end of turn, the base left alone, the memory."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from luthier.models import catalog
+from luthier.rungs.base import conversation
+from luthier.rungs.lora import SYSTEM, Lora, LoraPredictor
+from luthier.train.recipe import Recipe
+from luthier.train.rows import train_row
+from luthier.train.tree import why_not_shared
+from luthier.types import Constraints, Example, FitContext, Label, Request, Target, TaskSpec, digest
+
+pytestmark = pytest.mark.slow
+
+LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+PROMPT = (1, 9690, 198, 8530, 1282, 30, 2, 198, 1, 4093, 198, 10576, 436, 27406, 9148, 2, 198, 1, 520, 9531, 198)
+# 20 steps over the same 16 examples: enough to know them by heart
+OVERFIT = Recipe(epochs=20, dev_checks_per_epoch=1, dev_examples=4)
+
+
+@dataclass(frozen=True)
+class Overfitted:
+    model: Any
+    predictor: LoraPredictor
+    examples: list[Example]
+    before: str
+
+
+def questions(count: int) -> list[Example]:
+    """The first distinct questions of the demo data that fall on all classes in turn."""
+    text = (catalog.data_folder("demo-data") / "question_labels.txt").read_text("latin-1")
+    of_class: dict[str, dict[str, None]] = {label: {} for label in LABELS}
+    for line in text.splitlines():
+        kind, _, question = line.partition(" ")
+        of_class[kind.partition(":")[0]][question.strip()] = None
+    columns = [[(question, label) for question in of_class[label]] for label in LABELS]
+    mixed = [pair for row in zip(*columns, strict=False) for pair in row][:count]
+    return [Example(f"q{at}", question, (label,)) for at, (question, label) in enumerate(mixed)]
+
+
+def weights_of(model: Any) -> str:
+    return digest([weight.detach().numpy().tobytes() for weight in model.module.parameters()])
+
+
+@pytest.fixture(scope="module")
+def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Overfitted:
+    model: Any = catalog.open_model("smollm2-135m")
+    before = weights_of(model)
+    examples = questions(16)
+    spec = TaskSpec(
+        name="questions",
+        kind="classification",
+        instruction="Say what a question asks for.",
+        labels=tuple(Label(name) for name in LABELS),
+        target=Target("accuracy", 0.85),
+        constraints=Constraints(),
+        rungs=("lora",),
+        models={"student": "smollm2-135m"},
+    )
+    context = FitContext({"student": model}, 0, tmp_path_factory.mktemp("work"))
+    return Overfitted(model, Lora(OVERFIT).fit(spec, examples, examples, context), examples, before)
+
+
+def test_the_trainable_count_is_that_of_rank_16_on_all_linear_layers(overfitted: Overfitted) -> None:
+    assert overfitted.predictor.describe()["trainable parameters"] == 4_884_480
+    assert "note" not in overfitted.predictor.describe()
+
+
+def test_an_overfitted_model_answers_with_the_label_and_stops(overfitted: Overfitted) -> None:
+    asked = [Request(conversation(SYSTEM, (), example.input), max_tokens=12) for example in overfitted.examples]
+    replies = overfitted.predictor.model.complete(asked)
+    stopped = [reply.finish_reason == "stop" for reply in replies]
+    assert sum(stopped) >= 0.95 * len(stopped)
+    right = [reply.texts == (example.reference,) for reply, example in zip(replies, overfitted.examples, strict=True)]
+    assert sum(right) >= 0.95 * len(right)
+
+
+def test_scored_labels_agree(overfitted: Overfitted) -> None:
+    found = overfitted.predictor.predict([example.input for example in overfitted.examples])
+    right = [
+        prediction.output == example.reference for prediction, example in zip(found, overfitted.examples, strict=True)
+    ]
+    assert sum(right) >= 0.95 * len(right)
+
+
+def test_the_base_has_not_moved(overfitted: Overfitted) -> None:
+    assert weights_of(overfitted.model) == overfitted.before
+    assert weights_of(overfitted.predictor.model) != overfitted.before
+
+
+def test_tied_embeddings_stay_tied_and_unchanged_through_the_merge(overfitted: Overfitted) -> None:
+    merged, base = overfitted.predictor.model.module, overfitted.model.module
+    assert merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
+    assert torch.equal(merged.get_input_embeddings().weight, base.get_input_embeddings().weight)
+
+
+def test_the_row_is_this_one(overfitted: Overfitted) -> None:
+    """Golden ids: the template puts in no system prompt of its own, nothing is doubled, one end of turn is learned."""
+    model = overfitted.model
+    row = train_row(
+        model.chat, conversation(SYSTEM, (), "Who was Galileo ?"), "HUM", context_tokens=8192, example_id="golden"
+    )
+    assert model.tokenizer.decode(row.input_ids) == (
+        "<|im_start|>system\nClassify.<|im_end|>\n<|im_start|>user\nWho was Galileo ?<|im_end|>\n"
+        "<|im_start|>assistant\nHUM<|im_end|>"
+    )
+    assert row.input_ids == (*PROMPT, 56, 8292, 2)
+    assert row.labels_from == len(PROMPT)
+
+
+def test_the_real_model_takes_a_tree(overfitted: Overfitted) -> None:
+    model = overfitted.model
+    rows = [
+        train_row(
+            model.chat, conversation(SYSTEM, (), example.input), example.reference, context_tokens=8192, example_id="e"
+        )
+        for example in overfitted.examples[:2]
+    ]
+    assert why_not_shared(model.module, rows) is None
+
+
+def test_memory_stays_below_three_gigabytes(overfitted: Overfitted, tmp_path: Path) -> None:
+    overfitted.predictor.save(tmp_path)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert peak < 3e9
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 25e6
