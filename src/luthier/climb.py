@@ -327,7 +327,9 @@ class _Shelf:
         name = self._names[role]
         if name not in self._open:  # the prompted model and the student are one by default
             if role == "embedder":
-                self._open[name] = CachedEmbedder(catalog.open_embedder(name, self._listen), self._embeddings)
+                self._open[name] = CachedEmbedder(
+                    catalog.open_embedder(name, self._listen), self._embeddings, self._listen
+                )
             else:
                 self._open[name] = catalog.open_model(name, self._listen)
         return self._open[name]

@@ -181,7 +181,7 @@ class Store:
         fix = "make the folder writable, or run in a folder of your own"
         if "full" in text or "No space" in text:
             fix = "free some disk space and run the same command again: what was stored is kept"
-        elif "not a database" in text or "malformed" in text:
+        elif any(sign in text for sign in ("not a database", "malformed", "no such")):
             fix = f"move {self.folder} away and run again; the raw data is untouched"
         return StoreError(f"the project folder cannot be used: {text}", where=str(self.folder), fix=fix)
 
