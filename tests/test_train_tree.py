@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def some_rows(count: int = 9, *, longest: int = 40, shared: int = 6) -> list[Tra
     return rows
 
 
-def module_with_moved_adapter(base: Any) -> Any:
+def module_with_moved_adapter(base: Any, recipe: Recipe = RECIPE) -> Any:
     """B is 0 at first, which would hide a wrong gradient of A."""
-    module = adapted(base, RECIPE, seed=1)
+    module = adapted(base, recipe, seed=1)
     generator = torch.Generator().manual_seed(2)
     for _, parameter in trainable(module):
         parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
@@ -111,6 +112,21 @@ def test_a_step_cut_into_passes_has_the_same_gradients() -> None:
         passes = [[rows[at] for at in part] for part in fill(rows, limit)]
         assert len(passes) > 1
         assert_same(loss_and_gradients(module, passes, shared=True), whole)
+
+
+@SHARING
+def test_a_long_example_has_the_same_gradients_for_a_fraction_of_the_memory(kind: str) -> None:
+    rows = some_rows(1, longest=60)
+    kept = []
+    found = []
+    for limit in (1000, len(rows[0].input_ids) // 2):
+        module = module_with_moved_adapter(tiny_module(kind), replace(RECIPE, pass_tokens=limit))
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            found.append(loss_and_gradients(module, [rows], shared=False))
+        kept.append(sum(sizes))
+    assert_same(found[1], found[0])
+    assert kept[1] < kept[0] / 3
 
 
 def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it() -> None:
