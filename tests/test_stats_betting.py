@@ -47,6 +47,27 @@ def test_excluding_a_mean_is_the_capital_reaching_one_over_alpha(x, m: float, al
     assert np.array_equal(excluded[clear], (np.maximum.accumulate(wealth) >= 1 / alpha)[clear])
 
 
+@pytest.mark.parametrize("population", [None, 250])
+def test_each_mean_is_excluded_at_the_very_score_at_which_the_capital_written_out_says_so(population) -> None:
+    x = np.clip(0.8 + 0.1 * np.random.default_rng(13).standard_normal(200), 0, 1)
+    times = []
+    for m in np.linspace(0.05, 0.95, 37):
+        rich = capital(x, m, 0.05, population) >= 20.0
+        excluded = stats.betting_excludes(x, m, 0.05, population)
+        assert np.array_equal(excluded, np.logical_or.accumulate(rich))
+        times.append(int(excluded.argmax()))
+    assert len(set(times)) > 10  # near and far means go at different times: the comparison has teeth
+
+
+def test_an_end_is_excluded_and_what_lies_just_inside_is_not() -> None:
+    x = np.random.default_rng(14).random(150)
+    low, high = stats.betting_sequence(x, 0.05)
+    for end, inward in ((low, GRID), (high, -GRID)):
+        for t in np.flatnonzero(np.diff(end)) + 1:
+            assert stats.betting_excludes(x[: t + 1], end[t], 0.05)[-1]
+            assert not stats.betting_excludes(x[: t + 1], end[t] + 2 * inward, 0.05)[-1]
+
+
 @settings(max_examples=60, deadline=None)
 @given(scores, st.floats(0.02, 0.98), st.floats(0.01, 0.3), st.one_of(st.none(), st.integers(1, 30)))
 def test_the_ends_lie_where_means_begin_to_be_excluded(x, m: float, alpha: float, more) -> None:

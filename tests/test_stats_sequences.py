@@ -135,6 +135,7 @@ def test_the_finite_sequence_narrows_to_the_truth_and_mirrors(right: list[bool],
 
 @settings(deadline=None)
 @given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.001, 0.999))
+@example(363, 0.09375, 0.890625)  # a tail of 1e-277
 def test_evidence_rises_with_successes_and_mirrors(n: int, share: float, target: float) -> None:
     s = np.unique(np.clip(np.round(share * n) + np.arange(-3, 4), 0, n))
     above, below = stats.evidence_at(s, n, target)

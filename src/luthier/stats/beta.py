@@ -8,8 +8,8 @@ from scipy.special import betainc, betaincc, betaln
 
 Floats = NDArray[np.float64]
 
-# Below this a tail comes from the continued fraction: scipy's own value has lost digits or has become 0.
-_TINY_TAIL = 1e-280
+# Below this a tail comes from the continued fraction: scipy's own values lose digits from about 1e-262 on.
+_TINY_TAIL = 1e-200
 _MOST_TERMS = 20_000
 
 
