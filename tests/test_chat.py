@@ -74,7 +74,7 @@ def test_the_turn_ends_with_the_templates_token(chat: Chat) -> None:
 
 @EVERY_TEMPLATE
 @given(content=contents, answer=answers)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_row_is_the_prompt_and_the_answer_and_one_end_of_turn(chat: Chat, content: str, answer: str) -> None:
     messages = user(content)
     ids = chat.answer_ids(messages, answer)
@@ -93,7 +93,7 @@ def test_the_row_is_the_prompt_and_the_answer_and_one_end_of_turn(chat: Chat, co
 
 @EVERY_TEMPLATE
 @given(content=contents)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_control_tokens_that_someone_typed_stay_text(chat: Chat, content: str) -> None:
     special = set(chat.tokenizer.all_special_ids) | set(chat.tokenizer.added_tokens_decoder)
 
@@ -112,11 +112,23 @@ def test_a_typed_control_token_is_kept_letter_by_letter() -> None:
 
 @EVERY_TEMPLATE
 @given(first=contents, second=contents, answer=answers)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_prompts_with_the_same_seam_have_the_same_answer_ids(chat: Chat, first: str, second: str, answer: str) -> None:
     prompts = [chat.prompt_ids(user(content)) for content in (first, second)]
     if chat.seam(prompts[0]) == chat.seam(prompts[1]):
         assert chat.answer_ids(user(first), answer) == chat.answer_ids(user(second), answer)
+
+
+@EVERY_TEMPLATE
+@given(content=contents)
+@settings(max_examples=30, deadline=None)
+def test_the_seam_is_the_end_of_the_prompt_from_its_last_special_token_on(chat: Chat, content: str) -> None:
+    prompt = chat.prompt_ids(user(content))
+    seam = chat.seam(prompt)
+    special = set(chat.tokenizer.added_tokens_decoder)
+    assert list(seam) == prompt[-len(seam) :]
+    assert special.isdisjoint(seam[1:])
+    assert seam[0] in special or len(seam) == len(prompt)
 
 
 def test_the_seam_of_a_template_with_control_tokens_does_not_hold_the_question() -> None:
@@ -148,6 +160,16 @@ def test_a_turn_that_ends_with_plain_text_ends_with_its_first_token() -> None:
     chat = with_template(template + "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}")
     assert text_of(chat, [chat.end_of_turn_id]) == "~"
     assert text_of(chat, chat.answer_ids(user("a~b"), "c~d")) == " c~d~"
+
+
+def test_white_space_before_the_end_of_turn_does_not_end_it() -> None:
+    template = TEMPLATES["chatml"].replace("+ '<|im_end|>'", "+ '\\n<|im_end|>'")  # type: ignore[union-attr]
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.add_tokens(["\n"])  # as some vocabularies do
+    chat = Chat(tokenizer)
+    assert text_of(chat, [chat.end_of_turn_id]) == "<|im_end|>"
+    assert text_of(chat, chat.answer_ids(user("Hi"), "a dog")) == "a dog\n<|im_end|>"
 
 
 def test_a_template_that_leaves_the_last_turn_open_is_closed() -> None:
