@@ -157,16 +157,18 @@ def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_it_is_the_interval_that_scipy_computes_for_one_class() -> None:
     from scipy.stats import bootstrap as scipy_bootstrap
 
-    right = np.r_[np.ones(46, dtype=int), np.zeros(14, dtype=int)]
-
-    def cube(x: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean(x, axis=axis) ** 3
-
-    wanted = scipy_bootstrap((right,), cube, n_resamples=20_000, vectorized=True, random_state=1).confidence_interval
-    found = stats.confusion_bootstrap(
-        np.zeros(60, dtype=int), 1 - right, lambda m: accuracy(m) ** 3, 0.05, np.random.default_rng(0)
-    )
-    assert found == pytest.approx((wanted.low, wanted.high), abs=0.02)
+    # one true class; each answer is worth something else, most of them little: a skewed mean
+    worth = np.array([0.01, 0.043, 0.09, 0.22, 0.37, 0.61, 1.0])
+    predicted = np.repeat(np.arange(7), [20, 12, 7, 4, 3, 2, 2])
+    wanted = {
+        method: scipy_bootstrap(
+            (worth[predicted],), np.mean, n_resamples=40_000, confidence_level=0.99, method=method, random_state=1
+        ).confidence_interval
+        for method in ("BCa", "percentile")
+    }
+    found = bootstrap(np.zeros(50, dtype=int), predicted, lambda m: m[..., 0, :] @ worth / 50.0, alpha=0.01, classes=6)
+    assert found == pytest.approx((wanted["BCa"].low, wanted["BCa"].high), abs=0.006)
+    assert wanted["BCa"].high - wanted["percentile"].high > 0.02  # so that a missing correction would show
 
 
 def test_it_covers_about_as_often_as_it_says() -> None:
