@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 PROMPT = (1, 9690, 198, 8530, 1282, 30, 2, 198, 1, 4093, 198, 10576, 436, 27406, 9148, 2, 198, 1, 520, 9531, 198)
 # 20 steps over the same 16 examples: enough to know them by heart
-OVERFIT = Recipe(epochs=20, dev_checks_per_epoch=1, dev_examples=4)
+OVERFIT = Recipe(epochs=2, dev_checks_per_epoch=1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Overfitted:
         models={"student": "smollm2-135m"},
     )
     context = FitContext({"student": model}, 0, tmp_path_factory.mktemp("work"))
-    return Overfitted(model, Lora(OVERFIT).fit(spec, examples, examples, context), examples, before)
+    return Overfitted(model, Lora(OVERFIT).fit(spec, examples * 10, examples[:6], context), examples, before)
 
 
 def test_the_trainable_count_is_that_of_rank_16_on_all_linear_layers(overfitted: Overfitted) -> None:

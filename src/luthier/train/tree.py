@@ -210,7 +210,7 @@ def label_logits(module: Any, tree: Tree, *, shared: bool) -> Any:
         path = tree.paths[row]
         at = torch.stack([(path == token).nonzero()[0, 0] for token in wanted])
         ids = tree.ids[path[: int(at.max()) + 1]]
-        logits.append(module(input_ids=ids[None], use_cache=False).logits[0, at])
+        logits.append(module(input_ids=ids[None], use_cache=False, logits_to_keep=at).logits[0])
     return torch.cat(logits)
 
 
@@ -219,7 +219,8 @@ def why_not_shared(module: Any, rows: Sequence[TrainRow]) -> str | None:
 
     A model with state beyond attention, or with attention of its own making, would mix its rows up in a tree.
     """
-    tree = grow(rows[:2], module.device)
+    by_length = sorted(rows, key=lambda row: len(row.input_ids))
+    tree = grow([by_length[0], by_length[-1]], module.device)  # the longest: attention may change beyond some distance
     plain_attention = module.config._attn_implementation
     with torch.no_grad():
         plain = label_logits(module, tree, shared=False)
