@@ -22,7 +22,8 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m luthier.task.docs --check
+	$(BIN)/python docs/make_commands.py | diff docs/commands.md -
+	$(BIN)/python -m luthier.task.reference | diff docs/configuration.md -
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"
@@ -37,7 +38,8 @@ demo: install
 	$(BIN)/luthier demo
 
 docs: install
-	$(BIN)/python -m luthier.task.docs
+	$(BIN)/python docs/make_commands.py > docs/commands.md
+	$(BIN)/python -m luthier.task.reference > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

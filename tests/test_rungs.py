@@ -125,19 +125,39 @@ def test_the_prompt_tells_every_label_with_its_description() -> None:
     ]
 
 
-def test_calibration_takes_the_prompts_own_bias_away(tmp_path: Path) -> None:
-    def biased(messages: tuple[Message, ...]) -> dict[str, float]:
-        if messages[-1].content in ("N/A", "", "[MASK]"):
-            return {"a": math.log(0.9), "b": math.log(0.1)}
-        return {"a": math.log(0.7), "b": math.log(0.3)} if "b" in messages[-1].content else {"a": -0.01, "b": -9.0}
+def biased(messages: tuple[Message, ...]) -> dict[str, float]:
+    if messages[-1].content in ("N/A", "", "[MASK]"):
+        return {"a": math.log(0.9), "b": math.log(0.1)}
+    return {"a": math.log(0.7), "b": math.log(0.3)} if "b" in messages[-1].content else {"a": -0.01, "b": -9.0}
 
+
+def test_calibration_takes_the_prompts_own_bias_away(tmp_path: Path) -> None:
     models = {"prompted": ScriptedModel(biased)}
+    dev = examples(("it is b", "b"), ("it is not", "a"))
     plain = ZeroShot().fit(SPEC, [], [], context(models, tmp_path))
-    calibrated = Calibrated().fit(SPEC, [], [], context(models, tmp_path))
+    calibrated = Calibrated().fit(SPEC, examples(("no", "a")), dev, context(models, tmp_path))
     inputs = ["it is b", "it is not"]
     assert [p.output for p in plain.predict(inputs)] == ["a", "a"]
     assert [p.output for p in calibrated.predict(inputs)] == ["b", "a"]
-    assert calibrated.prior == pytest.approx((math.log(0.9), math.log(0.1)))
+    assert calibrated.choice["prior from"] == "content-free inputs"
+    assert calibrated.prompt.prior == pytest.approx((math.log(0.9), math.log(0.1)))
+
+
+def test_calibration_takes_the_prior_that_dev_prefers(tmp_path: Path) -> None:
+    """Content-free inputs say nothing here, the answers to real inputs show the bias."""
+
+    def leaning(messages: tuple[Message, ...]) -> dict[str, float]:
+        if messages[-1].content in ("N/A", "", "[MASK]"):
+            return {"a": math.log(0.5), "b": math.log(0.5)}
+        share = 0.6 if "b" in messages[-1].content else 0.9
+        return {"a": math.log(share), "b": math.log(1 - share)}
+
+    train = examples(*[("b", "a"), ("c", "a")] * 20)
+    dev = examples(("it is b", "b"), ("it is not", "a"))
+    found = Calibrated().fit(SPEC, train, dev, context({"prompted": ScriptedModel(leaning)}, tmp_path))
+    assert found.choice["prior from"] == "training inputs"
+    assert found.prompt.prior == pytest.approx((math.log(0.75), math.log(0.25)))
+    assert [p.output for p in found.predict(["it is b", "it is not"])] == ["b", "a"]
 
 
 def test_shot_sets_are_balanced_and_come_from_train_only() -> None:

@@ -289,8 +289,8 @@ class EvalRun:
     """What a race measured, before any threshold is applied.
 
     `rows` stand in the test order, from its beginning without gaps; `population` counts the examples of the whole
-    split, `groups` the independent observations that it can give. A candidate that was not raced has no rows and a `not_measured` reason.
-    `remote`: its inputs left this machine; `guarded`: fitting changed a model's weights.
+    split, `groups` the independent observations that it can give. A candidate that was not raced has no rows and a
+    `not_measured` reason. `remote`: its inputs left this machine; `guarded`: fitting changed a model's weights.
     """
 
     candidate: Candidate

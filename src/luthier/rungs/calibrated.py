@@ -1,31 +1,49 @@
-"""Calibrated: zero-shot, with what the prompt says about nothing at all taken away (Zhao et al. 2021).
+"""Calibrated: zero-shot, with the prompt's own preference among the labels taken away.
 
-One example, from input to score: asked about "N/A", the prompt prefers DESC with a probability of 0.9, so DESC must be
-that much likelier than usual to win. "Who was Galileo ?" raises HUM most; the reference is "HUM"; the score is 1.
+One example, from input to score: asked about anything at all, the prompt prefers DESC with a probability of 0.9, so
+DESC must be that much likelier than usual to win. "Who was Galileo ?" raises HUM most; the reference is "HUM"; the
+score is 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from luthier.rungs.prompted import PromptPredictor
+import numpy as np
+
+from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, right
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Example, FitContext, TaskSpec
+
+PRIOR_INPUTS = 64  # training inputs whose answers make the batch prior; their labels are not looked at
+DEV_EXAMPLES = 64
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The zero-shot prompt with contextual calibration; no labelled example is used."""
+    """The zero-shot prompt with a prior from content-free inputs or from training inputs, whichever dev prefers."""
 
     name = "calibrated"
     rank = 45
     roles = ("prompted",)
     guarded = False
-    version = "1"
+    version = "2"
 
-    def fit(
-        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
-    ) -> PromptPredictor:
-        context.working("asking about nothing")
-        return ZeroShot().fit(task, train, dev, context).with_prior()
+    def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
+        plain = ZeroShot().fit(task, train, dev, context)
+        rng = np.random.default_rng(context.seed)
+        some = [train[at].input for at in rng.permutation(len(train))[:PRIOR_INPUTS]]
+        sources: Mapping[str, Sequence[Any]] = {"content-free inputs": CONTENT_FREE, "training inputs": some}
+        contenders: dict[str, PromptPredictor] = {}
+        for at, (source, inputs) in enumerate(sources.items()):
+            context.working("asking for the prompt's own preference", at, len(sources))
+            contenders[source] = plain.with_prior(plain.ask(inputs))
+        examples = [dev[at] for at in rng.permutation(len(dev))[:DEV_EXAMPLES]]
+        context.working("choosing on dev")
+        replies = plain.ask([example.input for example in examples])
+        counts = {source: right(predictor, examples, replies) for source, predictor in contenders.items()}
+        best = max(counts, key=lambda source: counts[source])  # ties: content-free, which needs no data
+        told = {source: f"{count} of {len(examples)} right on dev" for source, count in counts.items()}
+        return Chosen(contenders[best], {"prior from": best, **told})

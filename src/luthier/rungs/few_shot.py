@@ -6,16 +6,14 @@ mountain ?". LOC comes out best; the reference is "LOC"; the score is 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from luthier.rungs.base import instruction, role_model, text_of
-from luthier.rungs.prompted import PromptPredictor
-from luthier.types import Example, FitContext, Input, Prediction, TaskSpec
+from luthier.rungs.prompted import Chosen, PromptPredictor, right
+from luthier.types import Example, FitContext, Reply, TaskSpec
 
 PER_LABEL = (1, 4)  # solved examples of each label
 SETS = 3  # seeded draws of each size
@@ -26,32 +24,18 @@ LAST_DEV = 128
 
 @dataclass(frozen=True)
 class _Contender:
-    """A shot set on trial, with and without calibration, and how many of the dev examples so far each got right."""
-
-    plain: PromptPredictor
-    calibrated: PromptPredictor
-    right: tuple[int, int] = (0, 0)
-
-    @property
-    def best(self) -> PromptPredictor:
-        return self.calibrated if self.right[1] > self.right[0] else self.plain
-
-
-@dataclass(frozen=True)
-class FewShotPredictor:
-    """The chosen prompt, and how it was chosen."""
+    """A shot set on trial, and what it said to the dev examples so far."""
 
     prompt: PromptPredictor
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    replies: tuple[Reply, ...] = ()
 
-    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        return self.prompt.predict(inputs)
-
-    def save(self, folder: Path) -> None:
-        self.prompt.save(folder)
-
-    def describe(self) -> Mapping[str, Any]:
-        return {**self.prompt.describe(), **self.choice}
+    def judged(self, examples: Sequence[Example]) -> tuple[int, PromptPredictor]:
+        """How many it gets right, as it is or calibrated by its own replies (their labels unseen), and which way."""
+        seen = examples[: len(self.replies)]
+        ways = (self.prompt, self.prompt.with_prior(self.replies))
+        counts = [right(way, seen, self.replies) for way in ways]
+        best = int(counts[1] > counts[0])
+        return counts[best], ways[best]
 
 
 @dataclass(frozen=True)
@@ -62,45 +46,28 @@ class FewShot:
     rank = 50
     roles = ("prompted",)
     guarded = False
-    version = "1"
+    version = "2"
 
-    def fit(
-        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
-    ) -> FewShotPredictor:
+    def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
         system = instruction(task)
-        contenders = []
-        for shots in shot_sets(train, task.label_names, context.seed):
-            plain = PromptPredictor(model, system, shots, task.label_names)
-            contenders.append(_Contender(plain, plain.with_prior()))
-        tried = len(contenders)
+        sets = shot_sets(train, task.label_names, context.seed)
+        contenders = [_Contender(PromptPredictor(model, system, shots, task.label_names)) for shots in sets]
         order = np.random.default_rng(context.seed).permutation(len(dev))
         examples = [dev[at] for at in order[:LAST_DEV]]
         seen, until = 0, min(FIRST_DEV, len(examples))
         while True:
-            total = len(contenders)
             for at, contender in enumerate(contenders):
-                context.working(f"choosing among {tried} sets of examples on dev", at, total)
-                contenders[at] = _tried(contender, examples[seen:until])
-            contenders.sort(key=lambda contender: -max(contender.right))  # stable: ties keep the smaller, earlier set
+                context.working(f"choosing among {len(sets)} sets of examples on dev", at, len(contenders))
+                replies = contender.prompt.ask([example.input for example in examples[seen:until]])
+                contenders[at] = _Contender(contender.prompt, (*contender.replies, *replies))
+            contenders.sort(key=lambda contender: -contender.judged(examples)[0])  # stable: ties keep the smaller set
             seen, until = until, min(2 * until, len(examples))
             if seen == until or len(contenders) == 1:
                 break
             contenders = contenders[: max(1, len(contenders) // 2)]
-        winner = contenders[0]
-        choice = {"sets tried": tried, "right on dev": f"{max(winner.right)} of {seen}"}
-        return FewShotPredictor(winner.best, choice)
-
-
-def _tried(contender: _Contender, examples: Sequence[Example]) -> _Contender:
-    """One pass over the examples scores both: calibration only shifts the label scores."""
-    replies = contender.plain.ask([example.input for example in examples])
-    right = list(contender.right)
-    for example, reply in zip(examples, replies, strict=True):
-        for at, predictor in enumerate((contender.plain, contender.calibrated)):
-            answer = predictor.answer(reply)
-            right[at] += answer.output in example.references
-    return replace(contender, right=(right[0], right[1]))
+        count, winner = contenders[0].judged(examples)
+        return Chosen(winner, {"sets tried": len(sets), "right on dev": f"{count} of {seen}"})
 
 
 def shot_sets(train: Sequence[Example], labels: Sequence[str], seed: int) -> list[tuple[tuple[str, str], ...]]:

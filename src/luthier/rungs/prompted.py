@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.special import log_softmax, logsumexp
 
 from luthier.errors import ModelError
 from luthier.rungs.base import ask_choices, conversation, prediction, read_predictor, same_model, write_predictor
-from luthier.types import Input, Model, Prediction, Reply
+from luthier.types import Example, Input, Model, Prediction, Reply
 
 # Zhao et al. 2021, section 5: content-free inputs, whose label probabilities show the prompt's own bias.
 CONTENT_FREE = ("N/A", "", "[MASK]")
@@ -50,16 +50,17 @@ class PromptPredictor:
         best = self.labels[calibrated_best(_logprobs(reply), self.prior)]
         return prediction(replace(reply, texts=(best,)))
 
-    def with_prior(self) -> PromptPredictor:
-        """The same prompt, calibrated by what it says about content-free inputs (Zhao et al. 2021, eq. 3 and 4)."""
-        replies = self.ask(CONTENT_FREE)
-        for reply in replies:
-            if reply.error is not None:
-                raise ModelError(
-                    f"a content-free prompt failed: {reply.error}", where=self.model.name, fix="shorten it"
-                )
-        normalised = log_softmax([_logprobs(reply) for reply in replies], axis=1)
-        prior = logsumexp(normalised, axis=0) - math.log(len(replies))
+    def with_prior(self, replies: Sequence[Reply]) -> PromptPredictor:
+        """The same prompt, calibrated by what it said to inputs whose labels are not looked at.
+
+        The prior of a label is its mean probability among the labels, over content-free inputs (contextual calibration,
+        Zhao et al. 2021, eq. 3 and 4) or over real ones (batch calibration, Zhou et al. 2024, eq. 3). Replies with an
+        error are left out; without any other the prompt stays as it is.
+        """
+        logprobs = [_logprobs(reply) for reply in replies if reply.error is None]
+        if not logprobs:
+            return self
+        prior = logsumexp(log_softmax(logprobs, axis=1), axis=0) - math.log(len(logprobs))
         return replace(self, prior=tuple(float(value) for value in prior))
 
     def save(self, folder: Path) -> None:
@@ -91,6 +92,29 @@ class PromptPredictor:
         if self.prior is not None:
             told["prior"] = {label: round(math.exp(p), 4) for label, p in zip(self.labels, self.prior, strict=True)}
         return told
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A prompt that won on dev, and what the choice was made on; saved and loaded, it is the prompt alone."""
+
+    prompt: PromptPredictor
+    choice: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        return self.prompt.predict(inputs)
+
+    def save(self, folder: Path) -> None:
+        self.prompt.save(folder)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {**self.prompt.describe(), **self.choice}
+
+
+def right(predictor: PromptPredictor, examples: Sequence[Example], replies: Sequence[Reply]) -> int:
+    """How many of these replies to the examples the predictor reads rightly: a prior needs no new replies."""
+    answers = [predictor.answer(reply).output for reply in replies]
+    return sum(answer in example.references for answer, example in zip(answers, examples, strict=True))
 
 
 def calibrated_best(logprobs: Sequence[float], prior: Sequence[float]) -> int:
