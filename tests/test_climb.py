@@ -180,6 +180,34 @@ def test_a_failing_model_leaves_unscored_rows_not_zeros(tmp_path: Path) -> None:
     assert result.estimate.mean == 1.0
 
 
+def test_a_rung_that_cannot_be_fitted_leaves_the_others_to_be_measured(tmp_path: Path) -> None:
+    path = task_at(tmp_path, rungs=("majority", "zero-shot", "lora"), at_least=0.99, noise=14)
+    given = models() | {"student": ScriptedModel(script, name="oracle")}
+    verdict = luthier.run(path, models=given)
+    assert [result.outcome for result in verdict.candidates] == [
+        Outcome.DOES_NOT_MEET,
+        Outcome.DOES_NOT_MEET,
+        Outcome.NOT_MEASURED,
+    ]
+    assert "its weights cannot be trained here" in verdict.candidates[2].reasons[0]
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the end of the disk."""
+    path = task_at(tmp_path, rungs=("majority", "zero-shot"))
+    code = textwrap.dedent(CLIMB).format(path=[str(Path(__file__).parent)])
+    limit = (
+        "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))\n"
+    )
+    call = [sys.executable, "-B", "-c", limit + code, str(path), str(tmp_path / "verdict.json")]
+    full = subprocess.run(call, capture_output=True, timeout=180)
+    assert b"StoreError" in full.stderr.splitlines()[-2]
+    assert not (tmp_path / "verdict.json").exists()
+    verdict = luthier.run(path, models={"prompted": ScriptedModel(script, name="oracle")})
+    assert verdict.chosen == "zero-shot@oracle"
+
+
 def test_the_plan_names_candidates_by_rung_and_model(tmp_path: Path) -> None:
     task = luthier.load_task(task_at(tmp_path, rungs=("majority", "zero-shot", "lora")))
     assert [candidate.name for candidate in plan(task)] == [

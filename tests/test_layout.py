@@ -7,6 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from luthier.rungs import LADDER
+from luthier.task.spec import RUNG_NAMES
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "luthier"
 
@@ -29,6 +32,10 @@ def layers() -> list[set[str]]:
     return [{name.strip().removeprefix("luthier.") for name in layer.split("|")} for layer in contracts[0]["layers"]]
 
 
+def test_the_rungs_a_task_may_name_are_those_of_the_ladder() -> None:
+    assert [rung.name for rung in LADDER] == list(RUNG_NAMES)
+
+
 def test_the_map_shows_the_tree() -> None:
     assert set(map_names()) == tree_names()
     assert len(map_names()) == len(set(map_names()))
@@ -42,17 +49,3 @@ def test_the_map_stands_in_the_order_of_the_contract() -> None:
     floor = {name: at for at, layer in enumerate(reversed(layers())) for name in layer}
     floors = [floor[name] for name in map_names()]
     assert floors == sorted(floors)
-
-
-def test_the_core_imports_without_the_extras() -> None:
-    """Only functions may import torch and its kin: the core installs without them."""
-    extras = {"torch", "transformers", "peft", "sentence_transformers", "gguf", "safetensors"}
-    allowed = {"models/local.py", "models/packing.py", "train/loop.py"}
-    for path in PACKAGE.rglob("*.py"):
-        if path.relative_to(PACKAGE).as_posix() in allowed:
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            assert not {name.split(".")[0] for name in names} & extras, f"{path} imports an extra at its top"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier import stats
-from luthier.errors import MissingExtra, PowerError, Stopped
+from luthier.errors import DataError, MissingExtra, ModelError, PowerError, Stopped, StoreError
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import ExactMatch, Mean, metric
@@ -79,6 +79,12 @@ def run(
         return climb.verdict()
     except KeyboardInterrupt:
         raise Stopped("interrupted", done=climb.progress()) from None
+    except OSError as error:  # a full disk, a folder that became read-only: what was stored is kept
+        raise StoreError(
+            f"cannot write or read: {error}",
+            where=str(climb.store.folder),
+            fix="make room, or make the folder writable, and run the same command again to resume",
+        ) from error
 
 
 def plan(task: Task, models: Mapping[str, Any] | None = None) -> list[Candidate]:
@@ -153,7 +159,7 @@ class _Climb:
             return self._finished(replace(empty, not_measured=reason))
         try:
             predictor, fit = self._fit(rung, candidate)
-        except MissingExtra as error:
+        except (MissingExtra, _CannotFit) as error:
             return self._finished(replace(empty, not_measured=str(error).replace("\n  fix: ", ": ")))
         share = self.store.alpha_share(
             record.id,
@@ -228,7 +234,10 @@ class _Climb:
             context = FitContext(models, task.spec.seed, workdir, candidate.name, self.listen)
             context.working("fitting")
             started = time.perf_counter()
-            predictor = rung.fit(task.spec, task.train, task.dev, context)
+            try:
+                predictor = rung.fit(task.spec, task.train, task.dev, context)
+            except (DataError, ModelError) as error:
+                raise _CannotFit(str(error)) from error
             seconds = time.perf_counter() - started
             _save(predictor, folder)
             record = FitRecord(
@@ -308,6 +317,10 @@ def power_line(task: Task, alpha: float) -> str:
     above = f"MEETS from a true {high:.1%}" if high is not None else "MEETS from no value"
     below = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET never"
     return f"{what} decide with {POWER:.0%} probability: {above}, {below} (target {target.at_least:.1%})"
+
+
+class _CannotFit(Exception):
+    """This rung cannot be fitted on this data; the other candidates can still be measured."""
 
 
 class _Shelf:

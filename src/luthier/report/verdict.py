@@ -13,6 +13,7 @@ from typing import Any
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.report import render, summary
 from luthier.report.plain import interval, level
+from luthier.report.questions import listed
 from luthier.types import (
     CandidateResult,
     Constraints,
@@ -26,6 +27,7 @@ from luthier.types import (
 )
 
 GUARD = "forgetting guard"
+NAMED = 3  # more candidates than this are counted, not listed, in the sentence
 NOT_AN_LLM = ("majority", "tfidf", "embedding")
 
 
@@ -203,6 +205,14 @@ def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
     return text
 
 
+def _named(names: Sequence[str]) -> str:
+    """
+    >>> _named(["majority", "tfidf"]), _named(["a", "b", "c", "d"])
+    ('majority and tfidf', '4 candidates')
+    """
+    return listed(names) if len(names) <= NAMED else f"{len(names)} candidates"
+
+
 def _tally(results: Sequence[CandidateResult]) -> str:
     """How many simpler candidates have which outcome, in words.
 
@@ -220,7 +230,7 @@ def _tally(results: Sequence[CandidateResult]) -> str:
                 Outcome.INCONCLUSIVE: f"{verb} inconclusive",
                 Outcome.NOT_MEASURED: f"{'was' if len(names) == 1 else 'were'} not measured",
             }[outcome]
-            parts.append(f"{', '.join(names)} {what}")
+            parts.append(f"{_named(names)} {what}")
     return "; ".join(parts) or "no other candidate was tried"
 
 
@@ -241,7 +251,7 @@ def _flips(results: Sequence[CandidateResult], chosen: CandidateResult | None, t
         if result.estimate is None or result.approximate or result.eligible == "no" or result.estimate.low <= best:
             continue
         best = result.estimate.low
-        if 0 < best < target.at_least:
+        if target.at_least / 2 < best < target.at_least:  # a far lower target is another task
             bar = level(math.floor(1000 * best) / 1000)
             sentences.insert(0, f"At a target of {bar} or less, {result.candidate.name} is enough")
     del sentences[3:]

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The whole story in five commands. Needs luthier with its extra 'train': see README.
+set -euo pipefail
+cd "$(mktemp -d)"
+
+luthier demo question-routing            # fetches model and data, climbs, prints the verdict
+cd luthier-demo/question-routing
+cat luthier.toml                         # what was wanted
+luthier run                              # again: everything is replayed from the store, no error budget is spent
+luthier report --html verdict.html       # rendered again, without measuring
+luthier run --json > verdict.json        # for a script: exit code 0 when a candidate meets the target
+ls -l "$PWD"
