@@ -111,6 +111,18 @@ def test_a_model_that_cannot_be_packed_says_so_and_is_scored_exactly(kind: str) 
     assert_scored_exactly(model, ask("a dog", SHARED, choices=LABELS))
 
 
+def test_a_model_that_packing_would_change_is_found_out_and_scored_exactly() -> None:
+    model = tiny_model()
+
+    def bend(_module: Any, _inputs: Any, options: dict[str, Any], output: Any) -> Any:
+        output.logits *= 1.1 if "position_ids" in options else 1.0
+        return output
+
+    model.module.register_forward_hook(bend, with_kwargs=True)
+    assert model.note == "llama-0 is scored one answer at a time: packed rows change its scores"
+    assert_scored_exactly(model, ask("a dog", SHARED, choices=LABELS))
+
+
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_items_may_have_different_choices(data: st.DataObject) -> None:
@@ -160,6 +172,15 @@ def test_the_prefix_is_run_once_and_found_again() -> None:
     again = model.complete(batch)[0].usage
     assert again.cached_tokens == others[0].cached_tokens
     assert again.fresh_tokens + again.cached_tokens == prompts[0]
+
+
+def test_of_another_prefix_only_whole_chunks_are_kept() -> None:
+    """A part of a chunk would have been run in a matrix of another size: other bits on some machines."""
+    model = tiny_model()
+    model.complete(ask("a dog", "cats", choices=LABELS, system=SHARED * 5))
+    shorter = ask("a dog", "cats", "a house", choices=LABELS, system=SHARED * 3)
+    assert model.complete(shorter)[0].usage.cached_tokens == 64
+    assert len(model.chat.prompt_ids(shorter[0].messages)) > 80
 
 
 def test_each_distinct_token_of_the_choices_is_counted_once() -> None:
