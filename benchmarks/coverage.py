@@ -158,7 +158,8 @@ def peeking(n: int, races: int, seed: int) -> dict[str, float]:
     print(f"  bernoulli_sequence excludes the target                       {found['sequence']:.4f}")
     print(f"  target_evidence ever says MEETS / ever says DOES NOT MEET    {above / races:.4f} / {below / races:.4f}")
     print(
-        f"  betting_evidence on {min(n, MOST_GROUPS):>4} group means: the same two           {betting[0]:.4f} / {betting[1]:.4f}"
+        f"  betting_evidence on {min(n, MOST_GROUPS):>4} group means: the same two           "
+        + "{:.4f} / {:.4f}".format(*betting)
     )
     print(f"  the race ends in MEETS / in DOES NOT MEET (exact)            {float(meets):.4f} / {float(fails):.4f}\n")
     return found
