@@ -55,6 +55,12 @@ def test_what_it_tells_says_how_it_was_trained(tmp_path: Path) -> None:
     assert "note" not in told
 
 
+def test_no_more_dev_examples_are_checked_than_the_recipe_says(tmp_path: Path) -> None:
+    few = fit(tmp_path, rung=Lora(replace(QUICK.recipe, dev_examples=3))).describe()
+    assert few["dev examples checked"] == 3
+    assert {check["dev_accuracy"] * 3 % 1 for check in few["dev checks"]} == {0.0}
+
+
 def test_how_long_it_took_is_not_part_of_what_is_saved(tmp_path: Path) -> None:
     models = {"student": tiny_model()}
     fitted = fit(tmp_path / "work", models=models)

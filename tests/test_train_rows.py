@@ -11,7 +11,7 @@ from luthier.errors import DataError
 from luthier.models.chat import Chat
 from luthier.train.recipe import Recipe
 from luthier.train.rows import TrainRow, answer_rows, train_row
-from luthier.types import Message
+from luthier.types import Example, Message
 
 LABELS = ("LOC", "location", "human", "a place by the sea")
 ENDS = {"chatml": "<|im_end|>", "turns": "</turn>", "brackets": "</s>", "plain": "</s>"}
@@ -131,3 +131,13 @@ def test_dev_is_checked_at_each_epochs_end(examples: int, checks: int) -> None:
     assert ends <= set(steps)
     assert len(steps) == 3 * min(checks, recipe.steps_per_epoch(examples))
     assert max(steps) == max(ends)
+
+
+def test_the_checked_dev_examples_are_a_seeded_choice_in_their_order() -> None:
+    dev = [Example(f"e{at:02}", "text", ("a",)) for at in range(50)]
+    recipe = Recipe(dev_examples=20)
+    chosen = [example.id for example in recipe.dev_sample(dev, seed=1)]
+    assert len(set(chosen)) == 20
+    assert chosen == sorted(chosen) == [example.id for example in recipe.dev_sample(dev, seed=1)]
+    assert chosen != [example.id for example in recipe.dev_sample(dev, seed=2)]
+    assert recipe.dev_sample(dev[:20], seed=1) == dev[:20]

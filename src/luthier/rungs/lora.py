@@ -82,7 +82,7 @@ class Lora:
                 ),
                 tuple(labels.index(reference) for reference in example.references),
             )
-            for example in dev
+            for example in self.recipe.dev_sample(dev, seed=context.seed)
         ]
         tuned = fine_tune(
             base.module,
@@ -102,7 +102,7 @@ class Lora:
             "steps": tuned.steps,
             "best step": tuned.best.step,
             "dev checks": [asdict(check) for check in tuned.checks],
-            "dev examples checked": min(len(dev), self.recipe.dev_examples),
+            "dev examples checked": len(dev_rows),
             "training tokens": tuned.tokens,
             "tokens run": tuned.tokens_run,
             "trainable parameters": tuned.trainable_parameters,

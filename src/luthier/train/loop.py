@@ -14,6 +14,7 @@ import numpy as np
 
 from luthier.errors import DataError, MissingExtra, ModelError, StoreError
 from luthier.train.adapter import adapted, adapter_weights, trainable
+from luthier.train.check import Check, dev_scores
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
@@ -30,20 +31,6 @@ LOOP = "loop-1"
 CHECKPOINT = "training.pt"
 
 Working = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What a dev check measured after `step` steps: a share of right answers, and nats a token of the right answer."""
-
-    step: int
-    dev_accuracy: float
-    dev_nll: float
-    train_loss: float
-
-    def better_than(self, other: Check) -> bool:
-        """More right answers; among equals, the likelier ones, since 200 examples tie often."""
-        return (self.dev_accuracy, -self.dev_nll) > (other.dev_accuracy, -other.dev_nll)
 
 
 @dataclass(frozen=True)
@@ -120,9 +107,8 @@ class _Training:
         key: str,
         working: Working,
     ) -> None:
-        self.rows, self.recipe, self.seed = rows, recipe, seed
+        self.rows, self.dev, self.recipe, self.seed = rows, dev, recipe, seed
         self.checkpoint, self.key, self.working = checkpoint, key, working
-        self.dev = _sample(dev, recipe.dev_examples, seed)
         self.module = adapted(module, recipe, seed=seed)
         self.parameters = trainable(self.module)
         self.optimizer = torch.optim.AdamW(
@@ -253,30 +239,3 @@ class _Training:
             parameter.data.copy_(content["adapter"][name])
         self.optimizer.load_state_dict(content["optimizer"])
         self.working(f"training, resumed after step {self.state.step}", self.state.step, self.steps)
-
-
-def _sample(dev: Sequence[DevRow], size: int, seed: int) -> list[DevRow]:
-    if len(dev) <= size:
-        return list(dev)
-    chosen = np.random.default_rng(seed).choice(len(dev), size, replace=False)
-    return [dev[index] for index in sorted(chosen)]
-
-
-def dev_scores(module: Any, dev: Sequence[DevRow], pass_tokens: int, *, shared: bool) -> tuple[float, float]:
-    """The share of dev examples whose likeliest answer is right, and the right answers' nats a token."""
-    rows = [row for item in dev for row in item.rows]
-    totals = np.zeros(len(rows))
-    with torch.inference_mode():
-        for part in fill(rows, pass_tokens):
-            tree = grow([rows[index] for index in part], module.device)
-            logits = label_logits(module, tree, shared=shared)
-            logprobs = -functional.cross_entropy(logits, tree.targets, reduction="none").double().cpu().numpy()
-            totals += np.bincount([part[row] for row in tree.row_of.tolist()], logprobs, minlength=len(rows))
-    right, nats, tokens, start = 0, 0.0, 0, 0
-    for item in dev:
-        scores = totals[start : start + len(item.rows)]
-        right += int(np.argmax(scores)) in item.right
-        nats -= float(scores[item.right[0]])
-        tokens += item.rows[item.right[0]].labelled
-        start += len(item.rows)
-    return right / len(dev), nats / tokens

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from luthier.types import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,13 @@ class Recipe:
     """Dev examples that a check scores at most: a seeded choice, the same for all checks."""
     pass_tokens: int = 512
     """Distinct tokens run at once at most (a longer example runs alone): bounds the memory, changes no gradient."""
+
+    def dev_sample(self, dev: Sequence[Example], *, seed: int) -> list[Example]:
+        """The dev examples that are checked, in their order."""
+        if len(dev) <= self.dev_examples:
+            return list(dev)
+        chosen = np.random.default_rng(seed).choice(len(dev), self.dev_examples, replace=False)
+        return [dev[index] for index in sorted(chosen)]
 
     def steps_per_epoch(self, examples: int) -> int:
         return -(-examples // self.step_examples)
