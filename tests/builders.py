@@ -56,6 +56,7 @@ def eval_run(
         alpha=alpha,
         population=size,
         groups=len(set(groups)) if groups else size,
+        grouped=groups is not None,
         guarded=guarded,
         remote=remote,
         not_measured=not_measured,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -32,14 +33,22 @@ ham\tbye"
 """
 
 
+REVIEWS = "id\tsentiment\ttext\r\n1\t2.3\tSplendid .\r\n2\t-0.6\tSo-so .\r\n3\t-2.0\tDreadful .\r\n"
+
+
 @pytest.fixture(autouse=True)
 def warm_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepared demo data, as a fetch leaves it: nothing is asked of a network."""
     monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
     folder = catalog.prepared_folder("demo-data")
     folder.mkdir(parents=True)
-    files = {"question_labels.txt": QUESTIONS.encode(), "sms-spam.csv": MESSAGES.encode()}
+    files = {
+        "question_labels.txt": QUESTIONS.encode(),
+        "sms-spam.csv": MESSAGES.encode(),
+        "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": REVIEWS.encode(),
+    }
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "prepared.json").write_text(json.dumps({name: len(content) for name, content in files.items()}))
 
@@ -70,6 +79,14 @@ def test_messages_that_were_swallowed_are_given_back(tmp_path: Path) -> None:
     ]
 
 
+def test_only_clear_reviews_are_kept(tmp_path: Path) -> None:
+    spec = demo.prepare("sentiment", tmp_path)
+    assert [(row["review"], row["sentiment"]) for row in rows(spec.parent / "reviews.csv")] == [
+        ("Splendid .", "positive"),
+        ("Dreadful .", "negative"),
+    ]
+
+
 @pytest.mark.parametrize("name", list(demo.demos()))
 def test_each_demo_describes_itself_and_is_read_as_a_task(name: str, tmp_path: Path) -> None:
     path = demo.prepare(name, tmp_path)
@@ -77,7 +94,9 @@ def test_each_demo_describes_itself_and_is_read_as_a_task(name: str, tmp_path: P
     settings = tomllib.loads(path.read_text())
     assert settings["task"]["name"] == name
     data = rows(tmp_path / settings["data"]["path"])
-    assert set(data[0]) == {settings["data"]["input"], settings["data"]["reference"]}
+    told = settings["data"]
+    named = [told["input"]] if "input" in told else re.findall(r"{(\w+)}", told["template"])
+    assert set(data[0]) == {*named, told["reference"]}
     assert {row[settings["data"]["reference"]] for row in data} <= set(settings["task"]["labels"])
 
 

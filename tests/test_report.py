@@ -242,7 +242,7 @@ def test_the_narrowing_follows_the_race_with_groups_and_unscored_answers(about: 
     asked = [replace(example, group=f"g{at // 2}") for at, example in enumerate(questions(60))]
     rows = [row(e, None if at == 7 else e.reference if at % 3 else "LOC", error="lost") for at, e in enumerate(asked)]
     spec = task(target=Target("accuracy", 0.85, about=about))
-    shown = summarise(facts([run_of(rows, population=200, groups=100)], spec))["candidates"][0]
+    shown = summarise(facts([run_of(rows, population=200, groups=100, grouped=True)], spec))["candidates"][0]
     estimate = shown["estimate"]
     expected = [estimate[key] for key in ("n", "mean", "low", "high")]
     assert shown["narrowing"]["points"][-1] == pytest.approx(expected, abs=1e-6)

@@ -186,6 +186,7 @@ class _Climb:
             alpha=0.0,
             population=len(test),
             groups=units_available(self.task),
+            grouped=test.groups < len(test),
             guarded=rung.guarded,
         )
 

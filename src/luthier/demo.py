@@ -22,6 +22,7 @@ from luthier.models import catalog
 from luthier.types import Event, Listener, silent
 
 Rows = Iterator[tuple[str, str]]
+REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,25 @@ def _messages(text: str) -> Rows:
         yield from zip(rest[1::2], rest[0::2], strict=True)
 
 
+CLEAR = 1.5  # of 4: reviews that the raters put nearer to zero are hardly positive or negative
+
+
+def _reviews(text: str) -> Rows:
+    """Lines such as `3\\t-1.6\\tEffective but too tepid biopic`: an id, the mean rating from -4 to 4, the snippet.
+
+    >>> list(_reviews("id\\tsentiment\\ttext\\n1\\t2.3\\tSplendid .\\n2\\t-0.6\\tSo-so .\\n3\\t-2.0\\tDreadful ."))
+    [('Splendid .', 'positive'), ('Dreadful .', 'negative')]
+    """
+    for line in text.splitlines()[1:]:
+        _, rating, snippet = line.split("\t", 2)
+        if abs(float(rating)) >= CLEAR:
+            yield snippet.strip(), "positive" if float(rating) > 0 else "negative"
+
+
 _DEMOS = {
     "question-routing": _Demo("demo-data", "question_labels.txt", "questions.csv", ("question", "label"), _questions),
     "spam": _Demo("demo-data", "sms-spam.csv", "messages.csv", ("message", "label"), _messages),
+    "sentiment": _Demo("demo-data", REVIEWS, "reviews.csv", ("review", "sentiment"), _reviews),
 }
 
 
@@ -72,7 +89,7 @@ def demos() -> dict[str, str]:
     """Each demo's name with one line about it.
 
     >>> list(demos())
-    ['question-routing', 'spam']
+    ['question-routing', 'spam', 'sentiment']
     """
     return {name: _spec(name).split("\n", 1)[0].removeprefix("# ") for name in _DEMOS}
 

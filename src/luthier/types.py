@@ -289,8 +289,10 @@ class EvalRun:
     """What a race measured, before any threshold is applied.
 
     `rows` stand in the test order, from its beginning without gaps; `population` counts the examples of the whole
-    split, `groups` the independent observations that it can give. A candidate that was not raced has no rows and a
-    `not_measured` reason. `remote`: its inputs left this machine; `guarded`: fitting changed a model's weights.
+    split, `groups` the independent observations it can give; `grouped`: some of them have several examples, so that
+    their means are judged by betting (known before the first score, as a sequence demands). A candidate that was not
+    raced has no rows and a `not_measured` reason. `remote`: its inputs left this machine; `guarded`: fitting changed a
+    model's weights.
     """
 
     candidate: Candidate
@@ -300,6 +302,7 @@ class EvalRun:
     alpha: float
     population: int
     groups: int
+    grouped: bool = False
     guarded: bool = False
     remote: bool = False
     fit: Mapping[str, Any] = field(default_factory=dict)

@@ -50,10 +50,6 @@ class _Units:
     mean: float
     unscored: int
 
-    @property
-    def binary(self) -> bool:
-        return bool(np.isin(self.low, (0.0, 1.0)).all() and np.isin(self.high, (0.0, 1.0)).all())
-
 
 def judge(run: EvalRun, target: Target, labels: Sequence[str]) -> Judgement:
     """The outcome and the estimate that these rows prove, at this run's share of alpha. Pure.
@@ -87,7 +83,7 @@ def _units(run: EvalRun, found: Mean) -> _Units:
         rows = list(members)
         seen += len(rows)
         relevant = [row for row in rows if found.relevant(row.example, row.prediction)]
-        open_ended = group == _last_group(run) and seen < run.population and run.groups < run.population
+        open_ended = group == _last_group(run) and seen < run.population and run.grouped
         if not relevant or open_ended:  # a group that the race has only half seen is not yet an observation
             continue
         values = [row.score.value for row in relevant]
@@ -112,7 +108,7 @@ def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.f
         if len(low) == run.groups:  # nothing is left to be unsure about but what could not be scored
             low[-1], high[-1] = units.low.mean(), units.high.mean()
         return np.where(low >= target.at_least, np.inf, 0.0), np.where(high < target.at_least, np.inf, 0.0)
-    if units.binary:
+    if not run.grouped:
         above, _ = stats.target_evidence(np.cumsum(units.low).round().astype(int), target.at_least)
         _, below = stats.target_evidence(np.cumsum(units.high).round().astype(int), target.at_least)
     else:
@@ -123,7 +119,7 @@ def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.f
 
 def _split_sequence(units: _Units, run: EvalRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     size = run.groups
-    if units.binary:
+    if not run.grouped:
         low, _ = stats.finite_sequence(np.cumsum(units.low).round().astype(int), size, run.alpha)
         _, high = stats.finite_sequence(np.cumsum(units.high).round().astype(int), size, run.alpha)
         return low / size, high / size
@@ -140,8 +136,8 @@ def _estimate(units: _Units, run: EvalRun, target: Target) -> Estimate | None:
         if n == run.groups:
             return Estimate(units.mean, float(units.low.mean()), float(units.high.mean()), n, "census")
         low, high = _split_sequence(units, run)
-        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "finite" if units.binary else "betting")
-    if units.binary:
+        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "betting" if run.grouped else "finite")
+    if not run.grouped:
         low, _ = stats.bernoulli_sequence(np.cumsum(units.low).round().astype(int), run.alpha)
         _, high = stats.bernoulli_sequence(np.cumsum(units.high).round().astype(int), run.alpha)
         return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "ppr")
@@ -173,7 +169,9 @@ def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mea
     value = float(found.statistic(counts))
     if target.about == "split":
         return _certain(value, len(run.rows), target, unscored)
-    low, high = stats.confusion_bootstrap(true, predicted, found.statistic, run.alpha, np.random.default_rng(0))
+    low, high = stats.confusion_bootstrap(
+        true, predicted, found.statistic, run.alpha, np.random.default_rng(0), len(labels)
+    )
     estimate = Estimate(value, low, high, len(run.rows), "bootstrap")
     outcome = Outcome.INCONCLUSIVE
     if low >= target.at_least:

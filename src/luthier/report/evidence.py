@@ -133,7 +133,7 @@ def _no_points(why_not: str) -> dict[str, Any]:
 def _sequence(low_scores: Floats, high_scores: Floats, run: EvalRun, target: Target) -> tuple[Floats, Floats]:
     """The low end from the one scores, the high end from the other; shares, for inputs to come or for the split."""
     whole = run.groups if target.about == "split" else None
-    if not np.isin(np.concatenate([low_scores, high_scores]), (0.0, 1.0)).all():
+    if run.grouped:
         return (
             stats.betting_sequence(low_scores, run.alpha, population=whole)[0],
             stats.betting_sequence(high_scores, run.alpha, population=whole)[1],
