@@ -274,7 +274,7 @@ def test_an_interrupt_in_the_middle_of_a_pass_leaves_the_model_usable() -> None:
 
 
 def test_a_module_that_is_being_trained_is_asked_in_evaluation_mode_and_given_back() -> None:
-    model = tiny_model()
+    model = tiny_model("gpt2")  # which drops out while it is trained
     batch = ask("a dog", choices=LABELS)
     expected = logprobs(model.complete(batch))
     model.module.train()
@@ -352,16 +352,17 @@ def test_samples_follow_their_seed_and_not_their_company() -> None:
     assert len(set(greedy.texts)) == 1
 
 
-def test_a_high_temperature_draws_from_the_models_own_distribution() -> None:
+@pytest.mark.parametrize("temperature", [0.5, 0.25])
+def test_the_temperature_sharpens_the_models_own_distribution(temperature: float) -> None:
     model = model_of("llama")
-    request = replace(ask("a dog", choices=None)[0], temperature=2.0, n=400, max_tokens=1)
-    drawn = model.complete([request])[0]
+    request = replace(ask("a dog", choices=None)[0], temperature=temperature, n=400, max_tokens=1)
     with torch.inference_mode():
         logits = model.module(torch.tensor([model.chat.prompt_ids(request.messages)])).logits[0, -1]
-    expected = torch.softmax(logits / 2.0, dim=-1)
-    likeliest = int(expected.argmax())
-    share = drawn.texts.count(model.chat.text([likeliest])) / 400
-    assert share == pytest.approx(float(expected[likeliest]), abs=0.1)
+    likeliest = int(logits.argmax())
+    expected, plain = (float(torch.softmax(logits / t, dim=-1)[likeliest]) for t in (temperature, 1.0))
+    assert abs(expected - plain) > 0.2, "the test could not tell"
+    share = model.complete([request])[0].texts.count(model.chat.text([likeliest])) / 400
+    assert share == pytest.approx(expected, abs=0.1)
 
 
 # ---------------------------------------------------------------- folders, fingerprints, adapters
@@ -419,14 +420,26 @@ def test_the_fingerprint_changes_with_weights_tokenizer_template_and_adapter(fol
     assert len(seen) == 6
 
 
-def test_a_read_only_folder_is_loaded_all_the_same(folder: Path) -> None:
+def test_who_wrote_a_folder_and_where_does_not_change_its_fingerprint(folder: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter")
+    base = LocalModel.load(folder, name="tiny", adapter=adapter).fingerprint
+    for path in (folder / "config.json", adapter / "adapter_config.json"):
+        said = {"_name_or_path": "elsewhere", "base_model_name_or_path": "elsewhere", "transformers_version": "5.0.0"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    assert LocalModel.load(folder, name="tiny", adapter=adapter).fingerprint == base
+
+
+def test_hashes_are_remembered_and_a_folder_that_refuses_them_is_loaded_all_the_same(folder: Path) -> None:
     base = LocalModel.load(folder, name="tiny").fingerprint
-    (folder / "luthier-hashes.json").write_text("not JSON")
-    folder.chmod(0o500)
-    try:
-        assert LocalModel.load(folder, name="tiny").fingerprint == base
-    finally:
-        folder.chmod(0o700)
+    hashes = folder / "luthier-hashes.json"
+    assert "model.safetensors" in json.loads(hashes.read_text())
+    hashes.write_text("not JSON")
+    assert LocalModel.load(folder, name="tiny").fingerprint == base
+    hashes.unlink()
+    hashes.mkdir()
+    before = sorted(folder.iterdir())
+    assert LocalModel.load(folder, name="tiny").fingerprint == base
+    assert sorted(folder.iterdir()) == before
 
 
 def test_an_adapter_is_merged_into_a_copy(folder: Path, tmp_path: Path) -> None:

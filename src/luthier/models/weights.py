@@ -106,9 +106,13 @@ def _remembered(path: Path) -> Mapping[str, list[Any]]:
 def _remember(folder: Path, found: Mapping[str, list[Any]]) -> None:
     with suppress(OSError):  # a read-only folder is hashed again each time
         handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(found, file)
-        os.replace(name, folder / HASHES)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(found, file)
+            os.replace(name, folder / HASHES)
+        except OSError:
+            os.unlink(name)
+            raise
 
 
 def _sha256(path: Path) -> str:
