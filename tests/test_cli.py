@@ -64,7 +64,16 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
     """The core alone: torch and its kin are hidden from a process of its own."""
     path = task_at(tmp_path, rungs=("majority", "zero-shot", "lora"))
     hidden = ["torch", "transformers", "peft", "sentence_transformers", "gguf", "safetensors"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\nfrom luthier.cli import main; main()"
+    code = f"""
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hidden())
+from luthier.cli import main
+main()
+"""
     found = subprocess.run(
         [sys.executable, "-c", code, "run", str(path), "--json"], capture_output=True, text=True, timeout=120
     )

@@ -46,13 +46,14 @@ def test_it_is_what_scoring_every_answer_gives(seed: int) -> None:
 
 def test_answers_that_cannot_win_are_not_run() -> None:
     model = tiny_model()
-    dev = dev_rows(model)
-    lengths: list[int] = []
-    count = lambda _module, _args, more: lengths.append(more["input_ids"].shape[1])  # noqa: E731
-    handle = model.module.register_forward_pre_hook(count, with_kwargs=True)
-    dev_scores(model.module, dev, 96, shared=False)
+    replies = model.complete([Request(prompt, choices=LABELS) for prompt in PROMPTS])
+    pairs = zip(dev_rows(model), replies, strict=True)
+    sure = [DevRow(item.rows, (LABELS.index(reply.texts[0]),)) for item, reply in pairs]
+    run: list[int] = []
+    handle = model.module.register_forward_pre_hook(lambda _module, _inputs: run.append(1))
+    assert dev_scores(model.module, sure, 96, shared=False)[0] == 1
     handle.remove()
-    assert len(dev) < len(lengths) < 0.8 * len(dev) * len(LABELS)  # far fewer once a model is sure
+    assert len(sure) <= len(run) < 0.6 * len(sure) * len(LABELS)
 
 
 def test_labels_that_a_template_renders_alike_are_no_rivals() -> None:
