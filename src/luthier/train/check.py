@@ -41,7 +41,7 @@ def dev_scores(module: Any, dev: Sequence[DevRow], pass_tokens: int, *, shared: 
     """A Check's dev_accuracy and dev_nll.
 
     Exact, and yet most answers are never run: likelihood can only fall with each token, so that an answer is bounded
-    where it leaves the path of another; the one with the highest bound is run next, until none could beat the best.
+    where it leaves the path of another; those with the highest bounds are run next, until none could beat the best.
     """
     references = [item.rows[item.right[0]] for item in dev]
     totals, bounds = _walk(module, references, [item.rows for item in dev], pass_tokens, shared=shared)
@@ -50,13 +50,19 @@ def dev_scores(module: Any, dev: Sequence[DevRow], pass_tokens: int, *, shared: 
         {answer: bound for answer, bound in enumerate(above) if answer != first and bound > total}
         for above, (total, first) in zip(bounds, best, strict=True)
     ]
-    while asked := [(at, max(some, key=some.__getitem__)) for at, some in enumerate(rivals) if some]:
+    width = 1
+    while asked := [
+        (at, answer)
+        for at, some in enumerate(rivals)
+        for answer in sorted(some, key=some.__getitem__, reverse=True)[:width]
+    ]:
+        width *= 2  # answers run together share their prompt: an unsure model is not asked one answer at a time
         rows = [dev[at].rows[answer] for at, answer in asked]
         scores, bounds = _walk(module, rows, [dev[at].rows for at, _ in asked], pass_tokens, shared=shared)
         for (at, answer), score, above in zip(asked, scores, bounds, strict=True):
             best[at] = max(best[at], (score, answer))
-            tighter = {other: min(bound, above[other]) for other, bound in rivals[at].items() if other != answer}
-            rivals[at] = {other: bound for other, bound in tighter.items() if bound > best[at][0]}
+            tighter = {other: min(bound, above[other]) for other, bound in rivals[at].items()}
+            rivals[at] = {other: bound for other, bound in tighter.items() if other != answer and bound > best[at][0]}
     right = sum(answer in item.right for (_, answer), item in zip(best, dev, strict=True))
     return right / len(dev), -sum(totals) / sum(row.labelled for row in references)
 
