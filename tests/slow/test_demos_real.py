@@ -1,0 +1,64 @@
+"""The demos as a new user runs them: real data, real model, the verdicts that the README shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def demo(name: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    call = [
+        sys.executable,
+        "-c",
+        "from luthier.cli import main; main()",
+        "demo",
+        name,
+        "--folder",
+        str(folder),
+        "--json",
+    ]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=1700)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def outcomes(verdict: dict[str, Any]) -> dict[str, str]:
+    return {candidate["rung"]: candidate["outcome"] for candidate in verdict["candidates"]}
+
+
+def test_spam_needs_no_llm(tmp_path: Path) -> None:
+    code, verdict = demo("spam", tmp_path)
+    assert code == 0
+    assert verdict["chosen"].split("@")[0] in ("tfidf", "embedding")
+    assert verdict["sentence"].startswith("You don't need an LLM for this")
+
+
+def test_sentiment_with_few_labels_is_won_by_a_prompt(tmp_path: Path) -> None:
+    code, verdict = demo("sentiment", tmp_path)
+    assert code == 0
+    found = outcomes(verdict)
+    assert verdict["chosen"].split("@")[0] in ("zero-shot", "calibrated", "few-shot", "retrieved-shots")
+    assert all(found[rung] in ("DOES NOT MEET", "INCONCLUSIVE") for rung in ("majority", "tfidf", "embedding"))
+
+
+def test_question_routing_needs_the_fine_tune_and_a_rerun_replays_it(tmp_path: Path) -> None:
+    code, verdict = demo("question-routing", tmp_path)
+    assert code == 0
+    found = outcomes(verdict)
+    assert verdict["chosen"] == "lora@smollm2-135m"
+    assert all(found[rung] == "DOES NOT MEET" for rung in ("majority", "zero-shot", "calibrated", "few-shot"))
+    assert found["retrieved-shots"] == "DOES NOT MEET"
+    assert found["tfidf"] in ("DOES NOT MEET", "INCONCLUSIVE")
+    assert found["embedding"] in ("DOES NOT MEET", "INCONCLUSIVE")
+    assert verdict["spend"]["examples_scored"] <= 0.4 * verdict["spend"]["examples_available"]
+    assert "NOT MEASURED" in verdict["sentence"]
+    again_code, again = demo("question-routing", tmp_path)
+    assert (again_code, again["chosen"]) == (0, verdict["chosen"])
+    assert again["spend"]["test_accesses"] == verdict["spend"]["test_accesses"]
