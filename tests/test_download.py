@@ -61,6 +61,11 @@ class Index(ThreadingHTTPServer):
         self.downloads: list[tuple[str, str | None]] = []
 
     @property
+    def streamed(self) -> list[tuple[str, str | None]]:
+        """What luthier asked for itself: some versions of pip begin a download before they are stopped."""
+        return [asked for asked in self.downloads if asked[0] == "luthier"]
+
+    @property
     def host(self) -> str:
         return f"127.0.0.1:{self.server_address[1]}"
 
@@ -153,7 +158,7 @@ def test_a_wheel_is_streamed_with_progress_and_then_only_looked_up(index: Index)
     assert path == downloads() / FILE
     assert path.read_bytes() == CONTENT
     assert kept() == {FILE}
-    assert index.downloads == [("luthier", None)]
+    assert index.streamed == [("luthier", None)]
     done = [event.done for event in events if event.kind == "working"]
     assert done == sorted(done)
     assert (done[-1], events[-1].total) == (WHEEL.size, WHEEL.size)
@@ -167,7 +172,7 @@ def test_a_wheel_is_streamed_with_progress_and_then_only_looked_up(index: Index)
 def test_a_cut_is_resumed_where_it_was(index: Index) -> None:
     index.cuts = [50_000]
     assert fetch(WHEEL).read_bytes() == CONTENT
-    assert index.downloads == [("luthier", None), ("luthier", "bytes=50000-")]
+    assert index.streamed == [("luthier", None), ("luthier", "bytes=50000-")]
 
 
 def test_a_connection_that_stays_broken_keeps_what_came_and_the_next_call_goes_on(index: Index) -> None:
@@ -179,7 +184,7 @@ def test_a_connection_that_stays_broken_keeps_what_came_and_the_next_call_goes_o
 
     index.cuts, index.downloads = [], []
     assert fetch(WHEEL).read_bytes() == CONTENT
-    assert index.downloads == [("luthier", "bytes=60000-")]
+    assert index.streamed == [("luthier", "bytes=60000-")]
 
 
 def test_an_index_that_cannot_resume_sends_all_of_it(index: Index) -> None:
@@ -191,7 +196,7 @@ def test_what_is_kept_of_another_file_is_thrown_away(index: Index) -> None:
     downloads().mkdir(parents=True)
     (downloads() / f"{FILE}.part").write_bytes(b"x" * 1000)
     assert fetch(WHEEL).read_bytes() == CONTENT
-    assert index.downloads == [("luthier", "bytes=1000-"), ("luthier", None)]
+    assert index.streamed == [("luthier", "bytes=1000-"), ("luthier", None)]
 
 
 @pytest.mark.parametrize("change", ["flip", "longer", "other"])
@@ -209,7 +214,7 @@ def test_a_changed_file_is_refused_and_removed(index: Index, change: str) -> Non
 def test_where_streaming_is_refused_pip_downloads(index: Index) -> None:
     index.refused_agents = "luthier"
     assert fetch(WHEEL).read_bytes() == CONTENT
-    assert [agent for agent, _ in index.downloads] == ["luthier", "pip"]
+    assert {agent for agent, _ in index.downloads} == {"luthier", "pip"}
     assert kept() == {FILE}
 
 
@@ -234,7 +239,7 @@ def test_the_proxy_of_the_environment_is_used(index: Index, monkeypatch: pytest.
     monkeypatch.setenv("PIP_INDEX_URL", "http://index.invalid/simple/")
     monkeypatch.setenv("PIP_TRUSTED_HOST", "index.invalid")
     assert fetch(WHEEL).read_bytes() == CONTENT
-    assert index.downloads == [("luthier", None)]
+    assert index.streamed == [("luthier", None)]
 
 
 def test_offline_and_cold_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +270,7 @@ def test_a_damaged_wheel_in_the_cache_is_fetched_again(index: Index) -> None:
     events: list[Event] = []
     assert fetch(WHEEL, events.append).read_bytes() == CONTENT
     assert "damaged" in events[0].text
-    assert len(index.downloads) == 1
+    assert len(index.streamed) == 1
 
 
 def test_what_a_killed_pip_left_is_cleaned_up() -> None:
@@ -311,6 +316,6 @@ fetch(Wheel(*{(WHEEL.package, WHEEL.version, WHEEL.file, WHEEL.sha256, WHEEL.siz
     ]
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert len(index.downloads) == 1
+    assert len(index.streamed) == 1
     assert (downloads() / FILE).read_bytes() == CONTENT
     assert sum("waiting" in text for text in said) == 1

@@ -46,7 +46,7 @@ def test_it_learns_what_the_examples_show(tmp_path: Path) -> None:
 def test_what_it_tells_says_how_it_was_trained(tmp_path: Path) -> None:
     told = fit(tmp_path).describe()
     assert told["steps"] == 24
-    assert len(told["dev checks"]) == 12
+    assert len(told["dev checks"]) == 6
     best = max(told["dev checks"], key=lambda check: (check["dev_accuracy"], -check["dev_nll"]))
     assert told["best step"] == best["step"]
     assert told["trainable parameters"] == 2 * 8 * ((32 + 32) * 2 + (32 + 16) * 2 + 3 * (32 + 48))

@@ -31,7 +31,7 @@ WORDS = {
     "number of animals": ("2 dogs", "7 cats"),
 }
 TEXTS = [(f"the {word} {at}", label) for at in range(3) for label, words in WORDS.items() for word in words]
-RECIPE = Recipe(rank=4, alpha=8, learning_rate=1e-2, step_examples=4, epochs=2, pass_tokens=96)
+RECIPE = Recipe(rank=4, alpha=8, learning_rate=1e-2, step_examples=4, epochs=2, dev_checks_per_epoch=2, pass_tokens=96)
 
 
 def prompt(text: str) -> tuple[Message, ...]:

@@ -31,7 +31,7 @@ class Recipe:
     epochs: int = 2
     step_examples: int = 16
     """Examples a step; the last step of an epoch takes what is left."""
-    dev_checks_per_epoch: int = 2
+    dev_checks_per_epoch: int = 1
     """Evenly spaced, the last one at the epoch's end. Each leaves a checkpoint, the best of which is returned."""
     dev_examples: int = 200
     """Dev examples that a check scores at most: a seeded choice, the same for all checks."""
