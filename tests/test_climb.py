@@ -170,6 +170,41 @@ def test_what_the_split_can_decide_is_said_first(tmp_path: Path) -> None:
     assert "300 test examples about accuracy decide with 80% probability: MEETS from a true" in notes[0]
 
 
+def test_another_template_is_no_fresh_test_split(tmp_path: Path) -> None:
+    shares = []
+    for at in range(3):
+        path = task_at(tmp_path, rungs=("majority",))
+        text = path.read_text().replace('input = "text"', f'template = "v{at}: {{text}}"')
+        path.write_text(text)
+        shares.append(luthier.run(path, models=models()).candidates[0].alpha)
+    assert shares[0] / shares[1] == pytest.approx(4)
+    assert shares[0] / shares[2] == pytest.approx(9)
+
+
+def test_a_finished_run_is_repeated_even_if_a_new_one_could_no_longer_decide(tmp_path: Path) -> None:
+    path = task_at(tmp_path, rungs=("zero-shot",))
+    path.write_text(path.read_text().replace("test = 300", "test = 27"))
+    first = luthier.run(path, models=models())
+    assert first.chosen == "zero-shot@oracle"
+    assert timeless(luthier.run(path, models=models())) == timeless(first)
+    with pytest.raises(PowerError):
+        luthier.run(path, models={"prompted": ScriptedModel(script, name="other")})
+
+
+def test_a_damaged_predictor_is_fitted_again_and_not_raced(tmp_path: Path) -> None:
+    path = task_at(tmp_path)
+    first = luthier.run(path)
+    for saved in (tmp_path / ".luthier" / "predictors").glob("*/predictor.json"):
+        saved.write_text(saved.read_text().replace("warm", "cold"))
+    for saved in (tmp_path / ".luthier" / "predictors").glob("*/*.npz"):
+        saved.write_bytes(saved.read_bytes()[:100])
+    notes: list[str] = []
+    again = luthier.run(path, options=Options(exhaustive=True), listen=lambda event: notes.append(event.text))
+    assert any("changed or damaged" in note for note in notes)
+    assert [run.fingerprint for run in again.runs] == [run.fingerprint for run in first.runs]
+    assert [result.outcome for result in again.candidates] == [result.outcome for result in first.candidates]
+
+
 def test_a_failing_model_leaves_unscored_rows_not_zeros(tmp_path: Path) -> None:
     path = task_at(tmp_path, rungs=("zero-shot",))
     model = ScriptedModel(script, name="oracle", failing=range(0, 400, 10))
@@ -307,12 +342,11 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_verdict(tmp_path
 
 
 def test_two_climbs_in_one_folder_do_not_corrupt_it(tmp_path: Path, start: Start) -> None:
-    task_at(tmp_path, rungs=("zero-shot", "calibrated"), at_least=0.97, noise=14)
-    first = start(tmp_path / "luthier.toml", tmp_path / "first.json")
-    wait_for_blocks(tmp_path, 1)
-    second = start(tmp_path / "luthier.toml", tmp_path / "second.json")
-    _, errors = second.communicate(timeout=120)
+    path = task_at(tmp_path, rungs=("majority", "zero-shot"))
+    with Store(tmp_path / ".luthier").lock():  # as a climb holds it
+        second = start(path, tmp_path / "second.json")
+        _, errors = second.communicate(timeout=180)
     assert b"another luthier run is at work" in errors
-    assert first.wait(180) == 0
+    assert start(path, tmp_path / "first.json").wait(180) == 0
     with sqlite3.connect(tmp_path / ".luthier" / "luthier.db") as store:
         assert store.execute("pragma integrity_check").fetchone() == ("ok",)

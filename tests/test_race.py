@@ -118,6 +118,21 @@ def test_the_split_itself_is_certain_once_it_is_used_up() -> None:
     assert judge(eval_run(scores), Target("accuracy", 0.87, about="split"), LABELS).outcome is Outcome.DOES_NOT_MEET
 
 
+def test_what_could_not_be_scored_is_not_wrong_for_certain() -> None:
+    scores = [1.0, 1.0, None] * 30
+    references = ["a", "b", "a"] * 30
+    run = eval_run(scores, references=references)
+    for target in (
+        Target("macro_f1", 0.9, about="split"),
+        Target("precision", 0.9, about="split", label="a"),
+        Target("macro_f1", 0.9),
+    ):
+        judgement = judge(run, target, LABELS)
+        assert judgement.outcome is Outcome.INCONCLUSIVE, target
+        assert judgement.estimate is not None
+        assert judgement.estimate.low < 0.9 < judgement.estimate.high
+
+
 def test_an_undecided_race_says_how_many_more_examples_would_decide() -> None:
     near = more_examples(eval_run(([1.0] * 9 + [0.0]) * 10), TARGET, LABELS)
     nearer = more_examples(eval_run([1.0] * 95 + [0.0] * 5), TARGET, LABELS)

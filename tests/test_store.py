@@ -83,6 +83,18 @@ def test_a_reseeded_split_continues_the_ledger_and_a_fresh_one_does_not(tmp_path
     assert share(store, fresh, "q", split="fresh") == pytest.approx(0.05 * 6 / math.pi**2)
 
 
+def test_a_larger_split_around_an_old_one_continues_its_ledger_and_ties_ledgers_together(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for split, items in (("one", ITEMS), ("two", [f"new {at}" for at in range(100)])):
+        run = begin(store, split=split, items=items, fingerprint=split)
+        share(store, run, f"of {split}", split=split)
+        store.finish_run(run, {}, NOW)
+    around = [*ITEMS, *(f"new {at}" for at in range(100)), *(f"more {at}" for at in range(2000))]
+    run = begin(store, split="around", items=around, fingerprint="around")
+    assert share(store, run, "q", split="around") == pytest.approx(0.05 * 6 / (math.pi**2 * 4))
+    assert len(store.ledger("one")) == len(store.ledger("two")) == 3
+
+
 def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     store = Store(tmp_path)
     run = begin(store)

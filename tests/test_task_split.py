@@ -203,7 +203,7 @@ def test_groups_enter_a_split_whole_and_stand_together(tmp_path: Path) -> None:
         sizes = Counter(example.group for example in side if example.group)
         assert set(sizes.values()) <= {4}, "a group is never cut"
         assert {where[group] for group in sizes} <= {name}
-    assert len(task.test) == 40
+    assert task.test.groups == 20, "a third of the 60 groups, since a third of the examples was asked for"
     order = [example.group or example.id for example in task.test.order]
     assert sum(left != right for left, right in pairwise(order)) == task.test.groups - 1
 
@@ -218,10 +218,10 @@ def test_a_copy_in_two_groups_joins_them(tmp_path: Path) -> None:
     check_no_leak(task)
 
 
-def test_a_group_larger_than_its_split_is_an_error(tmp_path: Path) -> None:
+def test_groups_larger_than_their_splits_still_give_one_each(tmp_path: Path) -> None:
     rows = [{"text": sentence(i), "label": "ab"[i % 2], "who": f"c{i // 20}"} for i in range(60)]
-    with pytest.raises(SpecError, match="no example is left for"):
-        make(tmp_path, rows, "[split]\ndev = 5\ntest = 5\n", 'group = "who"')
+    task = make(tmp_path, rows, "[split]\ndev = 5\ntest = 5\n", 'group = "who"')
+    assert [len(side) for side in splits(task).values()] == [20, 20, 20]
 
 
 # ---------------------------------------------------------------- a fixed test file
@@ -409,3 +409,26 @@ def test_whatever_the_file_holds_nothing_leaks(
         assert len(task.test) <= sizes["test"]
     kept = sum(len(side) for side in sides.values())
     assert kept + task.findings["set_aside"] + task.findings["unused"] == task.findings["distinct"]
+
+
+def test_large_groups_are_tested_as_often_as_small_ones(tmp_path: Path) -> None:
+    """A test split that is filled up with the groups that still fit has too many small ones."""
+    rows = []
+    for group in range(100):
+        for part in range(1 if group % 2 else 12):
+            text = sentence(1000 * group + part)
+            rows.append(
+                {"text": text, "label": "ab"[part % 2], "group": f"{'small' if group % 2 else 'large'} {group}"}
+            )
+    large = []
+    for seed in range(12):
+        task = make(tmp_path, rows, f"[split]\ntest = 200\nseed = {seed}", 'group = "group"\nnear_duplicates = false')
+        drawn = {example.group for example in task.test.order}
+        large.append(sum("large" in str(rowgroup) for rowgroup in named(task, rows, drawn)) / len(drawn))
+    assert 0.4 < sum(large) / len(large) < 0.6
+
+
+def named(task: Task, rows: Sequence[dict[str, str]], drawn: set[str | None]) -> set[str]:
+    """The users' names of the groups whose texts were drawn."""
+    asked = {str(example.input) for example in task.test.order}
+    return {row["group"] for row in rows if row["text"] in asked}

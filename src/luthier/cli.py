@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from luthier.climb import STORE_FOLDER, Options, plan, run
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.report import render
 from luthier.report.verdict import Verdict
-from luthier.screen import Ladder, final_table
+from luthier.screen import Ladder, final_table, table_width
 from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
@@ -138,17 +139,19 @@ def _run(task: Task, options: Options, *, as_json: bool) -> None:
     ladder = Ladder(_stderr(), task.spec.target, tuple(candidate.name for candidate in plan(task)))
     with ladder.watching():
         verdict = run(task, options=options, listen=ladder)
-    paths = _reports(task.folder, verdict.to_summary(), None, None)
     if as_json:
         _print_json(verdict.to_dict())
     else:
-        _print_verdict(verdict, paths)
+        _print_verdict(verdict)
+    paths = _reports(task.folder, verdict.to_summary(), None, None)
+    if not as_json:
+        print(f"report: {paths[0]}")
     raise typer.Exit(EXIT_MEETS if verdict.outcome is Outcome.MEETS else EXIT_NONE)
 
 
 def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown: Path | None) -> list[Path]:
     """Write the report as HTML, Markdown and JSON beside the task; the paths written."""
-    stem = f"{summary['verdict']['task']}-report"
+    stem = f"{file_name(summary['verdict']['task'])}-report"
     texts = {
         html or folder / f"{stem}.html": render.html(summary),
         markdown or folder / f"{stem}.md": render.markdown(summary),
@@ -164,18 +167,26 @@ def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown:
     return list(texts)
 
 
-def _print_verdict(verdict: Verdict, paths: list[Path]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(final_table(verdict.candidates, verdict.task.target, verdict.chosen))
+def file_name(task: str) -> str:
+    """A task's name as the beginning of a file name, whatever it holds.
+
+    >>> file_name("question-routing"), file_name("../a b/c"), file_name("//")
+    ('question-routing', 'a-b-c', 'task')
+    """
+    return re.sub(r"[^\w.-]+", "-", task)[:80].strip(".-") or "task"
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(final_table(verdict.candidates, verdict.task.target, verdict.chosen, table_width(console)))
     console.print()
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
-    console.print(f"report: {paths[0]}")
 
 
 def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def _say(text: str) -> None:
@@ -208,6 +219,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except LuthierError as error:
         _say(f"luthier: {error}")
         sys.exit(error.exit_code)
+    except OSError as error:  # a path that may not be looked at, an output that cannot be written
+        _say(f"luthier: {error}\n  fix: choose another path, or make this one readable and writable")
+        sys.exit(EXIT_USER)
     except KeyboardInterrupt:
         _say("luthier: interrupted")
         sys.exit(EXIT_STOPPED)

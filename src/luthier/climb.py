@@ -137,12 +137,15 @@ class _Climb:
             spec.name,
             digest(self.task.fingerprint, asdict(self.options)),
             test.hash,
-            [digest(example.input) for example in test.order],
+            item_hashes(self.task),
             [candidate.name for candidate in candidates],
             self._now(),
         )
         if record.resumed:
             self._note(f"resuming the run of {record.started_at}")
+        if record.repeats:
+            self._note("repeating a finished run: what has not changed is replayed, and spends nothing")
+            return record
         share = self.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
         self._note(power_line(self.task, share))
         return record
@@ -170,6 +173,8 @@ class _Climb:
             alpha=self.task.spec.target.alpha,
             remaining=remaining,
         )
+        if share <= 0.0:  # the run's budget went to candidates that were fitted anew after an interruption
+            return self._finished(replace(empty, not_measured="this run has no error probability left to spend on it"))
         run = replace(empty, fingerprint=fit.predictor, alpha=share, fit=fit.description, fit_seconds=fit.seconds)
         runner = Runner(predictor, fit.predictor, candidate, self.task.test, ExactMatch(), self.store, record.id)
         spec = self.task.spec
@@ -220,15 +225,19 @@ class _Climb:
         """
         task = self.task
         models = {role: self.shelf.model(role) for role in rung.roles}
+        models_used = [(role, models[role].fingerprint) for role in rung.roles]
         key = digest(
             (rung.name, rung.version),
-            [(role, models[role].fingerprint) for role in rung.roles],
+            models_used,
             (task.spec.kind, task.spec.instruction, task.spec.labels, task.spec.seed),
             [(example.input, example.references, example.weight) for example in (*task.train, *task.dev)],
             len(task.train),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
+        if record is not None and record.predictor != digest(_contents(folder), models_used):
+            self._note(f"{candidate.name}: its saved predictor was changed or damaged, so it is fitted again")
+            record = None
         if record is None:
             workdir = self.store.folder / "work" / key
             workdir.mkdir(parents=True, exist_ok=True)
@@ -242,7 +251,7 @@ class _Climb:
             seconds = time.perf_counter() - started
             _save(predictor, folder)
             record = FitRecord(
-                digest(_contents(folder), [(role, models[role].fingerprint) for role in rung.roles]),
+                digest(_contents(folder), models_used),
                 dict(predictor.describe()),
                 seconds,
             )
@@ -287,6 +296,13 @@ class _Climb:
             "started_at": record.started_at,
             "finished_at": self._now(),
         }
+
+
+def item_hashes(task: Task) -> list[str]:
+    """What tells the test examples again: what is asked, and, should only the template change, the row of the file."""
+    source = task.findings.get("test_sha256", task.findings.get("data_sha256", ""))
+    asked = [digest("input", example.input) for example in task.test.order]
+    return asked + [digest("row", source, example.id) for example in task.test.order]
 
 
 def units_available(task: Task) -> int:

@@ -16,7 +16,9 @@ from luthier.report.plain import duration, interval, level
 from luthier.types import CandidateResult, Estimate, Event, Outcome, Target
 
 SECONDS_BETWEEN_LINES = 20  # where there is no terminal to draw on
-BAR = 41  # characters from 0 to 1
+BAR = 41  # characters from 0 to 1, where there is room
+LEAST_BAR = 11
+REST = 104  # characters of the table's other columns, about
 STYLES = {
     Outcome.MEETS: "bold green",
     Outcome.DOES_NOT_MEET: "red",
@@ -121,7 +123,8 @@ class Ladder:
     def _table(self, target: Target) -> Table:
         table = Table(box=None, padding=(0, 1), title_justify="left", show_edge=False)
         table.add_column("candidate", no_wrap=True)
-        table.add_column(f"0 % {' ' * (BAR - 8)}100 %", no_wrap=True)
+        cells = max(LEAST_BAR, min(BAR, self.console.width - REST))
+        table.add_column("0 %" + " " * (cells - 8) + "100 %", no_wrap=True)
         table.add_column(target.metric_name, no_wrap=True)
         table.add_column("scored", no_wrap=True, justify="right")
         table.add_column(f"at least {level(target.at_least)}?", overflow="ellipsis")
@@ -137,7 +140,12 @@ class Ladder:
         return table
 
 
-def bar(estimate: Estimate | None, target: float, style: str) -> Text:
+def table_width(console: Console) -> int:
+    """How wide a table may be: a terminal's width; a file or a pipe takes what the table needs."""
+    return console.width if console.is_terminal else REST + BAR
+
+
+def bar(estimate: Estimate | None, target: float, style: str, cells: int = BAR) -> Text:
     """An interval from 0 to 1 in characters, with the target as an upright stroke.
 
     >>> print(bar(Estimate(0.5, 0.25, 0.75, 10, "ppr"), 0.9, ""))
@@ -145,13 +153,13 @@ def bar(estimate: Estimate | None, target: float, style: str) -> Text:
     """
 
     def at(value: float) -> int:
-        return min(BAR - 1, max(0, round(value * (BAR - 1))))
+        return min(cells - 1, max(0, round(value * (cells - 1))))
 
-    text = Text("·" * BAR, style="dim")
+    text = Text("·" * cells, style="dim")
     if estimate is not None:
         low, high = at(estimate.low), at(estimate.high)
         text = Text("·" * low, style="dim") + Text("━" * (high - low + 1), style=style)
-        text += Text("·" * (BAR - 1 - high), style="dim")
+        text += Text("·" * (cells - 1 - high), style="dim")
         text = _put(text, at(estimate.mean), "●", style)
     return _put(text, at(target), "│", "bold")
 
@@ -160,8 +168,9 @@ def _put(text: Text, at: int, mark: str, style: str) -> Text:
     return text[:at] + Text(mark, style=style) + text[at + 1 :]
 
 
-def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: str | None) -> Table:
-    """The ladder as it ended."""
+def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: str | None, width: int) -> Table:
+    """The ladder as it ended; where it is narrow, the picture shrinks before a figure does."""
+    cells = max(LEAST_BAR, min(BAR, width - REST))
     table = Table(box=None, padding=(0, 1), show_edge=False)
     for title in ("", "candidate", "", target.metric_name, "examples", "outcome", "seconds"):
         table.add_column(title, no_wrap=True, justify="right" if title in ("examples", "seconds") else "left")
@@ -171,7 +180,7 @@ def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: st
         table.add_row(
             "→" if result.candidate.name == chosen else "",
             result.candidate.name,
-            bar(estimate, target.at_least, style),
+            bar(estimate, target.at_least, style, cells),
             interval(asdict(estimate)) if estimate else "",
             f"{estimate.n:,}" if estimate else "",
             Text(str(result.outcome), style=style),

@@ -102,11 +102,12 @@ _accesses = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as the store knows it; `resumed` says that an earlier process began it."""
+    """One run as the store knows it; `resumed`: an earlier process began it; `repeats`: one like it has finished."""
 
     id: int
     started_at: str
     resumed: bool
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Store:
             _meta.create_all(db)
             db.execute(_about.insert().prefix_with("OR IGNORE").values(key="schema", value=str(SCHEMA_VERSION)))
             found = db.execute(sa.select(_about.c.value).where(_about.c.key == "schema")).scalar_one()
-        if int(found) != SCHEMA_VERSION:
+        if found != str(SCHEMA_VERSION):
             raise StoreError(
                 f"the store has schema {found}, this luthier reads {SCHEMA_VERSION}",
                 where=str(folder),
@@ -192,8 +193,8 @@ class Store:
     ) -> RunRecord:
         """Record a run and its planned candidates before the first look at the test split, or resume an unfinished one.
 
-        `items` are content hashes of the split's test examples: a split that shares more than a tenth of them with an
-        earlier one continues the ledger of that one.
+        `items` are hashes that tell the split's test examples again (by what is asked, and by their row): a split that
+        shares more than a tenth of them with an earlier one, or of that one's, continues its ledger.
         """
         wanted = json.dumps(list(plan))
         with self._transaction() as db:
@@ -207,8 +208,14 @@ class Store:
                 .where(_runs.c.plan == wanted, _runs.c.status == "running")
                 .order_by(_runs.c.id.desc())
             ).first()
+            finished = db.execute(
+                sa.select(_runs.c.id)
+                .where(_runs.c.task_fingerprint == task_fingerprint, _runs.c.split_hash == split_hash)
+                .where(_runs.c.plan == wanted, _runs.c.status == "finished")
+            ).first()
+            repeats = finished is not None
             if open_run is not None:
-                return RunRecord(open_run.id, open_run.started_at, resumed=True)
+                return RunRecord(open_run.id, open_run.started_at, resumed=True, repeats=repeats)
             done = db.execute(
                 _runs.insert().values(
                     task=task,
@@ -220,7 +227,7 @@ class Store:
                 )
             )
             (run_id,) = done.inserted_primary_key or (0,)
-            return RunRecord(int(run_id), now, resumed=False)
+            return RunRecord(int(run_id), now, resumed=False, repeats=repeats)
 
     def finish_run(self, run: int, summary: Mapping[str, Any], now: str) -> None:
         text = json.dumps(summary, ensure_ascii=False, allow_nan=False)
@@ -383,10 +390,18 @@ def _configure(connection: Any, _record: Any) -> None:
 
 
 def _ledger_of(db: sa.Connection, split_hash: str, items: set[str]) -> str:
-    for row in db.execute(sa.select(_splits.c.ledger, _splits.c.contents)):
-        if len(items & set(json.loads(row.contents))) > 0.1 * len(items):
-            return str(row.ledger)
-    return split_hash
+    """The ledger that a new split belongs to; where it ties several together, they become one."""
+    found: dict[str, None] = {}
+    for row in db.execute(sa.select(_splits.c.ledger, _splits.c.contents).order_by(sa.literal_column("rowid"))):
+        known = set(json.loads(row.contents))
+        if len(items & known) > 0.1 * min(len(items), len(known)):
+            found[str(row.ledger)] = None
+    if not found:
+        return split_hash
+    kept, *others = found
+    for table in (_splits, _shares):
+        db.execute(table.update().where(table.c.ledger.in_(others)).values(ledger=kept))
+    return kept
 
 
 def _next_index(db: sa.Connection, ledger: str) -> int:

@@ -159,32 +159,42 @@ def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mea
             Outcome.INCONCLUSIVE, None, why=f"{target.metric_name} needs the whole split", unscored=unscored
         )
     if isinstance(found, Mean):
-        values = [row.score.value or 0.0 for row in run.rows if found.relevant(row.example, row.prediction)]
+        values = [row.score.value for row in run.rows if found.relevant(row.example, row.prediction)]
         if not values:
             return Judgement(Outcome.INCONCLUSIVE, None, why=f"'{target.label}' was never predicted", unscored=unscored)
-        return _certain(float(np.mean(values)), len(values), target, unscored)
+        ends = [float(np.mean([miss if value is None else value for value in values])) for miss in (0.0, 1.0)]
+        return _census(ends[0], ends[1], len(values), target, unscored)
     true, predicted = confusion(run.rows, labels)
-    counts = np.zeros((len(labels), len(labels) + 1))
-    np.add.at(counts, (true, predicted), 1.0)
-    value = float(found.statistic(counts))
+    # what could not be scored may have been right: the high end takes it so
+    hopeful = np.where(predicted == len(labels), true, predicted)
+    values_at = [float(found.statistic(_table(true, each, len(labels)))) for each in (predicted, hopeful)]
     if target.about == "split":
-        return _certain(value, len(run.rows), target, unscored)
-    low, high = stats.confusion_bootstrap(
-        true, predicted, found.statistic, run.alpha, np.random.default_rng(0), len(labels)
+        return _census(values_at[0], values_at[1], len(run.rows), target, unscored)
+    low, high = (
+        stats.confusion_bootstrap(true, each, found.statistic, run.alpha, np.random.default_rng(0), len(labels))[end]
+        for end, each in enumerate((predicted, hopeful))
     )
-    estimate = Estimate(value, low, high, len(run.rows), "bootstrap")
-    outcome = Outcome.INCONCLUSIVE
-    if low >= target.at_least:
-        outcome = Outcome.MEETS
-    elif high < target.at_least:
-        outcome = Outcome.DOES_NOT_MEET
-    at = None if outcome is Outcome.INCONCLUSIVE else len(run.rows)
-    return Judgement(outcome, estimate, at, unscored, approximate=True)
+    estimate = Estimate(values_at[0], low, high, len(run.rows), "bootstrap")
+    return replace(_settled(estimate, target, unscored), approximate=True)
 
 
-def _certain(value: float, n: int, target: Target, unscored: int) -> Judgement:
-    outcome = Outcome.MEETS if value >= target.at_least else Outcome.DOES_NOT_MEET
-    return Judgement(outcome, Estimate(value, value, value, n, "census"), n, unscored)
+def _table(true: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
+    counts = np.zeros((labels, labels + 1))
+    np.add.at(counts, (true, predicted), 1.0)
+    return counts
+
+
+def _census(low: float, high: float, n: int, target: Target, unscored: int) -> Judgement:
+    """The split's own value: certain but for what could not be scored."""
+    return _settled(Estimate(low, low, high, n, "census"), target, unscored)
+
+
+def _settled(estimate: Estimate, target: Target, unscored: int) -> Judgement:
+    if estimate.low >= target.at_least:
+        return Judgement(Outcome.MEETS, estimate, estimate.n, unscored)
+    if estimate.high < target.at_least:
+        return Judgement(Outcome.DOES_NOT_MEET, estimate, estimate.n, unscored)
+    return Judgement(Outcome.INCONCLUSIVE, estimate, None, unscored)
 
 
 # ---------------------------------------------------------------- racing

@@ -36,7 +36,12 @@ class _Section(BaseModel):
 class TaskSection(_Section):
     """What is wanted, in words."""
 
-    name: str = Field(min_length=1, description="What the task is called in the report and in the store.")
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$",
+        description="What the task is called in the report and in the store.",
+    )
     kind: Literal["classification"] = Field(
         default="classification", description="The kind of task: each input gets one label of a closed set."
     )
@@ -262,6 +267,9 @@ class SplitSection(_Section):
         return self
 
 
+MOST_CONFIDENCE = 0.9999
+
+
 class TargetSection(_Section):
     """The bar to clear."""
 
@@ -305,6 +313,8 @@ class TargetSection(_Section):
     def _confidence(cls, value: float) -> float:
         if value < 0.5:
             raise problem(f"{value:g} is a guess, not a confidence", f"did you mean {1 - value:g}?")
+        if value > MOST_CONFIDENCE:
+            raise problem(f"{value!r} cannot be reached with a test split", f"choose at most {MOST_CONFIDENCE}")
         return value
 
     @model_validator(mode="after")
@@ -334,7 +344,10 @@ class LadderSection(_Section):
         json_schema_extra={"values": "list of text"},
     )
     seed: int = Field(
-        default=0, ge=0, description="The seed of everything random in fitting: the shot sets, the order of training."
+        default=0,
+        ge=0,
+        le=2**32 - 1,
+        description="The seed of everything random in fitting: the shot sets, the order of training.",
     )
 
     @field_validator("rungs")

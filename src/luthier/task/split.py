@@ -91,9 +91,9 @@ def split(
     def held_out(unit: Unit) -> int:
         return len(unit.held_out(seed))
 
-    drawn, rest = _take(units, test_size, seed, held_out)
+    drawn, rest = _draw(units, test_size, seed, held_out)
     test_units = list(fixed_test) if fixed_test is not None else drawn
-    dev_units, rest = _take(rest, dev_size, seed, held_out)
+    dev_units, rest = _draw(rest, dev_size, seed, held_out)
     train = _train(rest, train_size, seed, findings)
     dev = _held_out(dev_units, seed, "dev", findings)
     test = _held_out(test_units, seed, "test", findings)
@@ -135,6 +135,19 @@ def summary(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, obj
 
 def _chance(seed: int, purpose: str, text: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{purpose}\0{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _draw(units: Sequence[Unit], want: int, seed: int, cost: Callable[[Unit], int]) -> tuple[list[Unit], list[Unit]]:
+    """(drawn, rest) for dev or test: where groups have several examples, a number of groups, whatever their sizes.
+
+    Filling up to a number of examples would pass over large groups for small ones that still fit, and the mean over the
+    groups of such a test split is not that of the groups to come.
+    """
+    total = sum(cost(unit) for unit in units)
+    if total == len(units):
+        return _take(units, want, seed, cost)
+    groups = min(len(units), max(1, round(len(units) * want / max(total, 1)))) if want else 0
+    return _take(units, groups, seed, lambda unit: 1)
 
 
 def _take(units: Sequence[Unit], want: int, seed: int, cost: Callable[[Unit], int]) -> tuple[list[Unit], list[Unit]]:
