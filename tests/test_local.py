@@ -341,6 +341,14 @@ def test_a_text_never_runs_over_the_context() -> None:
     assert reply.usage.fresh_tokens + reply.usage.output_tokens == 64
 
 
+@pytest.mark.timeout(30)
+def test_no_tokens_asked_for_are_no_tokens_written() -> None:
+    model = tiny_model()
+    none, two = model.complete([replace(ask("a dog", choices=None)[0], max_tokens=count) for count in (0, 2)])
+    assert (none.texts, none.usage.output_tokens, none.finish_reason) == (("",), 0, "length")
+    assert two.usage.output_tokens == 2
+
+
 def test_samples_follow_their_seed_and_not_their_company() -> None:
     model = model_of("llama")
     (request,) = [replace(r, temperature=1.0, n=3, seed=5, max_tokens=8) for r in ask("a dog", choices=None)]

@@ -260,14 +260,14 @@ def _continue(prompts: Sequence[Prompt], stops: frozenset[int], text: _Batch | _
     answers: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * len(prompts)
     tokens: list[int] | None = None
-    going = set(range(len(prompts)))
+    going = {at for at, prompt in enumerate(prompts) if prompt.max_tokens > 0}
     while going:
         logits = text.step(tokens)
         tokens = [_pick(*row) for row in zip(logits, (prompt.temperature for prompt in prompts), rngs, strict=True)]
         for at in sorted(going):
             stopped[at] = tokens[at] in stops
             answers[at] += [] if stopped[at] else [tokens[at]]
-            if stopped[at] or len(answers[at]) == prompts[at].max_tokens:
+            if stopped[at] or len(answers[at]) >= prompts[at].max_tokens:
                 going.remove(at)
     seconds = (time.perf_counter() - began) / len(prompts)
     return [Generated(tuple(ids), end, seconds) for ids, end in zip(answers, stopped, strict=True)]
