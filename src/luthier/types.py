@@ -101,10 +101,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a model: `choices` (score each exactly) or a free completion."""
+    """What is asked of a model: `choices` (score each exactly), JSON of a `schema`, or a free completion.
+
+    `n` texts are drawn from seeds that follow from `seed`; at temperature 0 all n are the same.
+    """
 
     messages: tuple[Message, ...]
     choices: tuple[str, ...] | None = None
+    schema: Mapping[str, Any] | None = None
     max_tokens: int = 64
     temperature: float = 0.0
     seed: int = 0
