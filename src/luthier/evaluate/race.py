@@ -46,8 +46,8 @@ class _Units:
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    known: NDArray[np.float64]  # the mean of what could be scored; nan where nothing could
     ends: NDArray[np.int64]  # rows seen when each unit was complete
-    mean: float
     unscored: int
 
 
@@ -77,7 +77,7 @@ def judge(run: EvalRun, target: Target, labels: Sequence[str]) -> Judgement:
 
 
 def _units(run: EvalRun, found: Mean) -> _Units:
-    low, high, ends, scored = [], [], [], []
+    low, high, known, ends = [], [], [], []
     unscored = seen = 0
     for group, members in groupby(run.rows, key=lambda row: row.example.group or row.example.id):
         rows = list(members)
@@ -88,12 +88,12 @@ def _units(run: EvalRun, found: Mean) -> _Units:
             continue
         values = [row.score.value for row in relevant]
         unscored += sum(value is None for value in values)
-        scored += [float(np.mean(known)) for known in [[v for v in values if v is not None]] if known]
+        scored = [value for value in values if value is not None]
+        known.append(float(np.mean(scored)) if scored else math.nan)
         low.append(float(np.mean([0.0 if value is None else value for value in values])))
         high.append(float(np.mean([1.0 if value is None else value for value in values])))
         ends.append(seen)
-    mean = float(np.mean(scored)) if scored else math.nan
-    return _Units(np.array(low), np.array(high), np.array(ends, dtype=np.int64), mean, unscored)
+    return _Units(np.array(low), np.array(high), np.array(known), np.array(ends, dtype=np.int64), unscored)
 
 
 def _last_group(run: EvalRun) -> str:
@@ -104,7 +104,7 @@ def _last_group(run: EvalRun) -> str:
 def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log evidence above and below the target after each unit (for the split itself: +inf once it is certain)."""
     if target.about == "split":
-        low, high = _split_sequence(units, run)
+        low, high = _sequence(units, run, target)
         if len(low) == run.groups:  # nothing is left to be unsure about but what could not be scored
             low[-1], high[-1] = units.low.mean(), units.high.mean()
         return np.where(low >= target.at_least, np.inf, 0.0), np.where(high < target.at_least, np.inf, 0.0)
@@ -117,33 +117,51 @@ def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.f
     return above, below
 
 
-def _split_sequence(units: _Units, run: EvalRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    size = run.groups
-    if not run.grouped:
-        low, _ = stats.finite_sequence(np.cumsum(units.low).round().astype(int), size, run.alpha)
-        _, high = stats.finite_sequence(np.cumsum(units.high).round().astype(int), size, run.alpha)
-        return low / size, high / size
-    low, _ = stats.betting_sequence(units.low, run.alpha, population=size)
-    _, high = stats.betting_sequence(units.high, run.alpha, population=size)
-    return low, high
-
-
 def _estimate(units: _Units, run: EvalRun, target: Target) -> Estimate | None:
-    if math.isnan(units.mean):
+    if np.isnan(units.known).all():
         return None
-    n = len(units.low)
-    if target.about == "split":
-        if n == run.groups:
-            return Estimate(units.mean, float(units.low.mean()), float(units.high.mean()), n, "census")
-        low, high = _split_sequence(units, run)
-        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "betting" if run.grouped else "finite")
-    if not run.grouped:
-        low, _ = stats.bernoulli_sequence(np.cumsum(units.low).round().astype(int), run.alpha)
-        _, high = stats.bernoulli_sequence(np.cumsum(units.high).round().astype(int), run.alpha)
-        return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "ppr")
-    low, _ = stats.betting_sequence(units.low, run.alpha)
-    _, high = stats.betting_sequence(units.high, run.alpha)
-    return Estimate(units.mean, float(low[-1]), float(high[-1]), n, "betting")
+    mean, n = float(np.nanmean(units.known)), len(units.low)
+    if target.about == "split" and n == run.groups:
+        return Estimate(mean, float(units.low.mean()), float(units.high.mean()), n, "census")
+    low, high = _sequence(units, run, target)
+    method = "betting" if run.grouped else "finite" if target.about == "split" else "ppr"
+    return Estimate(mean, float(low[-1]), float(high[-1]), n, method)
+
+
+def _sequence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The interval after each unit: the low end as if what is unscored were wrong, the high end as if it were right."""
+    size = run.groups if target.about == "split" else None
+    if run.grouped:
+        low, _ = stats.betting_sequence(units.low, run.alpha, population=size)
+        _, high = stats.betting_sequence(units.high, run.alpha, population=size)
+        return low, high
+    fewest, most = (np.cumsum(scores).round().astype(int) for scores in (units.low, units.high))
+    if size is not None:
+        return (
+            stats.finite_sequence(fewest, size, run.alpha)[0] / size,
+            stats.finite_sequence(most, size, run.alpha)[1] / size,
+        )
+    return stats.bernoulli_sequence(fewest, run.alpha)[0], stats.bernoulli_sequence(most, run.alpha)[1]
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """The running estimate: arrays of one length, a place for each independent observation in the test order."""
+
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def narrowing(run: EvalRun, target: Target, labels: Sequence[str]) -> Narrowing | None:
+    """How the interval of `judge` narrowed, unit by unit; None for a metric of the whole split. Pure."""
+    found = metric(target, labels)
+    if isinstance(found, Corpus):
+        return None
+    units = _units(run, found)
+    scored = ~np.isnan(units.known)
+    means = np.cumsum(np.nan_to_num(units.known)) / np.maximum(np.cumsum(scored), 1)
+    return Narrowing(means, *_sequence(units, run, target))
 
 
 def _first(evidence: NDArray[np.float64], threshold: float) -> int:

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from luthier import stats
-from luthier.evaluate.scorers import Mean, metric
+from luthier.evaluate import race
 from luthier.report.plain import shorten
-from luthier.types import Estimate, EvalRun, Input, Row, Target, TaskSpec
-
-Floats = NDArray[np.float64]
+from luthier.types import Estimate, EvalRun, Input, Row, TaskSpec
 
 SHOWN = 4
 LONGEST_INPUT = 280
@@ -105,53 +102,23 @@ def confusions(rows: Sequence[Row]) -> dict[str, Any]:
 def narrowing(run: EvalRun, estimate: Estimate | None, task: TaskSpec) -> dict[str, Any]:
     """How the interval narrowed while the race ran: at most 60 points [n, mean, low, high], or why there are none.
 
-    The same sequence as the race's own estimate (one observation a group; an unscored answer counts as wrong for the
-    low end and as right for the high end), so that the last point is the interval of the verdict.
+    The last point is the interval of the verdict.
     """
     target = task.target
-    measured = metric(target, task.label_names)
-    if not isinstance(measured, Mean):
-        return _no_points(f"{target.metric_name} is judged on the whole split at once, so it has no running interval")
     if estimate is None or not run.rows:
         return _no_points("nothing was scored")
-    groups = _by_group([row for row in run.rows if measured.relevant(row.example, row.prediction)])
-    values = list(groups.values())[: estimate.n]  # a group that was only half seen when the race ended is left out
-    if estimate.method == "census" or not values:
+    if estimate.method == "census":
         return _no_points("the whole split was scored: the figure is what it is, without an interval")
-    ends = [np.array([_mean(known, missing) for known in values]) for missing in (0.0, 1.0)]
-    low, high = _sequence(ends[0], ends[1], run, target)
-    means = _running_mean([_mean([v for v in known if v is not None], 0.0) for known in values], values)
-    at = np.unique(np.linspace(0, len(values) - 1, min(MOST_POINTS, len(values))).round().astype(int))
-    points = [[int(i) + 1, *(round(float(v), 6) for v in (means[i], low[i], high[i]))] for i in at.tolist()]
+    found = race.narrowing(run, target, task.label_names)
+    if found is None:
+        return _no_points(f"{target.metric_name} is judged on the whole split at once, so it has no running interval")
+    at = np.unique(np.linspace(0, len(found.mean) - 1, min(MOST_POINTS, len(found.mean))).round().astype(int))
+    points = [[int(i) + 1, *(round(float(v), 6) for v in (found.mean[i], found.low[i], found.high[i]))] for i in at]
     return {"points": points, "why_not": None}
 
 
 def _no_points(why_not: str) -> dict[str, Any]:
     return {"points": [], "why_not": why_not}
-
-
-def _sequence(low_scores: Floats, high_scores: Floats, run: EvalRun, target: Target) -> tuple[Floats, Floats]:
-    """The low end from the one scores, the high end from the other; shares, for inputs to come or for the split."""
-    whole = run.groups if target.about == "split" else None
-    if run.grouped:
-        return (
-            stats.betting_sequence(low_scores, run.alpha, population=whole)[0],
-            stats.betting_sequence(high_scores, run.alpha, population=whole)[1],
-        )
-    fewest, most = (np.cumsum(scores).round().astype(int) for scores in (low_scores, high_scores))
-    if whole is not None:
-        low = np.asarray(stats.finite_sequence(fewest, whole, run.alpha)[0]) / whole
-        return low, np.asarray(stats.finite_sequence(most, whole, run.alpha)[1]) / whole
-    return stats.bernoulli_sequence(fewest, run.alpha)[0], stats.bernoulli_sequence(most, run.alpha)[1]
-
-
-def _running_mean(means: Sequence[float], values: Sequence[Sequence[float | None]]) -> Floats:
-    counted = np.array([any(value is not None for value in known) for known in values], dtype=float)
-    return np.asarray(np.cumsum(np.array(means) * counted) / np.maximum(np.cumsum(counted), 1.0), dtype=np.float64)
-
-
-def _mean(values: Sequence[float | None], missing: float) -> float:
-    return sum(missing if value is None else value for value in values) / max(len(values), 1)
 
 
 def paired(one: EvalRun, other: EvalRun, *, alpha: float) -> dict[str, Any] | None:
@@ -192,4 +159,4 @@ def _by_group(rows: Sequence[Row]) -> dict[str, list[float | None]]:
 
 def _known(scores: Sequence[float | None]) -> float | None:
     known = [score for score in scores if score is not None]
-    return _mean(known, 0.0) if known else None
+    return sum(known) / len(known) if known else None
