@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from builders import colour_rows, write_task
+from rich.console import Console
 from test_climb import task_at
 
 from luthier.cli import app, main
+from luthier.screen import final_table
+from luthier.types import Candidate, CandidateResult, Estimate, Outcome, Target, Usage
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +34,7 @@ def test_run_prints_the_verdict_and_writes_the_report(tmp_path: Path, capsys: py
     out, err = capsys.readouterr()
     assert "You don't need an LLM for this: tfidf meets accuracy of at least 85 %" in out
     assert str(tmp_path / "colours-report.html") in out
-    assert "300 test examples about accuracy decide" in err
+    assert "300 test examples about accuracy prove MEETS" in err
     assert "majority: DOES NOT MEET" in err
     assert "<!doctype html>" in (tmp_path / "colours-report.html").read_text(encoding="utf-8").lower()
     assert (tmp_path / "colours-report.md").exists()
@@ -149,9 +153,55 @@ def test_every_command_is_documented_word_for_word() -> None:
         check=True,
     )
     names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    assert names == {"init", "run", "report", "demo"}
+    assert names == {"init", "run", "report", "keys", "demo"}
     assert all(f"## `luthier {name}`" in made.stdout for name in names)
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made.stdout, "run: make docs"
+
+
+def test_a_data_file_is_not_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task_at(tmp_path)
+    assert call("run", str(tmp_path / "data.csv")) == 2
+    assert "luthier init" in capsys.readouterr().err
+
+
+def test_report_tells_two_tasks_of_one_name_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = task_at(tmp_path)
+    other = tmp_path / "other.toml"
+    other.write_text(path.read_text(encoding="utf-8").replace("0.85", "0.9"), encoding="utf-8")
+    call("run", str(path))
+    call("run", str(other))
+    capsys.readouterr()
+    assert call("report", str(path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["target"]["at_least"] == 0.85
+    path.write_text(path.read_text(encoding="utf-8").replace("0.85", "0.8"), encoding="utf-8")
+    assert call("report", str(path), "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["target"]["at_least"] == 0.9, "the last one of that name"
+    assert "changed since" in err
+
+
+def test_keys_prints_every_key_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("keys") == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert call("keys", "--json") == 0
+    keys = json.loads(capsys.readouterr().out)["keys"]
+    assert {"section": "target", "name": "at_least"}.items() <= next(k for k in keys if k["name"] == "at_least").items()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_the_final_table_keeps_names_figures_and_outcomes_whatever_the_width(tmp_path: Path, width: int) -> None:
+    candidate = Candidate("retrieved-shots", "smollm2-135m", 60)
+    estimate = Estimate(1.0, 0.9912, 1.0, 1000, "ppr")
+    result = CandidateResult(
+        candidate, Outcome.DOES_NOT_MEET, "yes", (), 0.01, estimate, 1000, (), Usage(), seconds=123.4
+    )
+    console = Console(width=width, record=True, file=io.StringIO(), highlight=False)
+    console.print(final_table((result,), Target("accuracy", 0.85), candidate.name, width))
+    lines = console.export_text().splitlines()
+    assert all(len(line) <= width for line in lines)
+    for part in ("retrieved-shots@smollm2-135m", "100.0 % [99.1, 100.0]", "DOES NOT MEET"):
+        assert part in lines[1]
+    assert ("●" in lines[1]) == (width >= 120)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

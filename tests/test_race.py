@@ -160,7 +160,9 @@ def race_on(scores: list[float], store: Store, **how: bool) -> tuple[object, Cou
     answers = {f"input {at}": "a" if score else "b" for at, score in enumerate(scores)}
     test = SealedSplit(order, hash="h")
     predictor = Counting(answers)
-    record = store.begin_run("t", "fingerprint", "h", [e.id for e in order], ["zero-shot"], "2026-01-01")
+    record = store.begin_run(
+        "t", "fingerprint", "h", [e.id for e in order], {"candidates": ["zero-shot"]}, "2026-01-01"
+    )
     candidate = Candidate("zero-shot", None, 40)
     runner = Runner(predictor, "p", candidate, test, ExactMatch(), store, record.id)  # type: ignore[arg-type]
     empty = eval_run([], population=len(order), alpha=0.01)

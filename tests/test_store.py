@@ -17,7 +17,7 @@ NOW = "2026-01-01T00:00:00+00:00"
 
 
 def begin(store: Store, *, split: str = "s", items: list[str] = ITEMS, fingerprint: str = "f") -> int:
-    return store.begin_run("task", fingerprint, split, items, ["x", "y"], NOW).id
+    return store.begin_run("task", fingerprint, split, items, {"candidates": ["x", "y"]}, NOW).id
 
 
 def share(store: Store, run: int, predictor: str, *, remaining: int = 1, split: str = "s", claim: str = "c") -> float:
@@ -26,13 +26,13 @@ def share(store: Store, run: int, predictor: str, *, remaining: int = 1, split: 
 
 def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first = store.begin_run("task", "f", "s", ITEMS, ["x"], NOW)
-    again = Store(tmp_path).begin_run("task", "f", "s", ITEMS, ["x"], "later")
+    first = store.begin_run("task", "f", "s", ITEMS, {"candidates": ["x"]}, NOW)
+    again = Store(tmp_path).begin_run("task", "f", "s", ITEMS, {"candidates": ["x"]}, "later")
     assert (again.id, again.started_at, again.resumed) == (first.id, NOW, True)
     store.finish_run(first.id, {"verdict": 1}, NOW)
-    assert store.begin_run("task", "f", "s", ITEMS, ["x"], NOW).resumed is False
+    assert store.begin_run("task", "f", "s", ITEMS, {"candidates": ["x"]}, NOW).resumed is False
     assert store.last_summary() == {"verdict": 1}
-    assert store.last_summary("another") is None
+    assert store.last_summary(task="another") is None
 
 
 def test_the_shares_of_a_run_sum_to_its_budget(tmp_path: Path) -> None:

@@ -162,3 +162,10 @@ def test_a_defective_row_is_named(tmp_path: Path) -> None:
     rows: list[Sequence[object]] = [(text, "ab"[i % 2]) for i, text in enumerate(messages(40))]
     with pytest.raises(DataError, match="line 42 has 3 fields"):
         propose(write_csv(tmp_path / "d.csv", ["text", "label"], [*rows, ("a", "b", "c")]))
+
+
+def test_dates_are_neither_labels_nor_texts_and_few_rows_are_said(tmp_path: Path) -> None:
+    rows = [(f"2024-03-{1 + i % 9:02d}", text, "ab"[i % 2]) for i, text in enumerate(messages(60))]
+    proposal = propose(write_csv(tmp_path / "d.csv", ["day", "text", "queue"], rows))
+    assert (proposal.reference, proposal.inputs) == ("queue", ("text",))
+    assert any("only 60 rows" in warning for warning in proposal.warnings)

@@ -117,7 +117,9 @@ DEFECTS = [
     ("seed = 1\n" + toml(), "", "outside every section", "[split] or [ladder]"),
     ("split = 1\n" + toml(), "", "is a section", "[split]"),
     ("[task", "", "not valid TOML", "toml.io"),
-    ("", "[task]", "missing", "add the section [task]"),
+    ("", "", "says nothing", "luthier init DATA"),
+    ("[data]", "[task]", "missing", "add the section [task]"),
+    (toml("at_least = 85%"), "", "`at_least = 85%`", "0.85 for 85 %"),
 ]
 
 

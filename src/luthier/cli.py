@@ -24,6 +24,7 @@ from luthier.screen import Ladder, final_table, table_width
 from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
+from luthier.task.reference import configuration_markdown, every_key
 from luthier.types import Outcome, Task
 
 EXIT_MEETS, EXIT_NONE, EXIT_USER, EXIT_STOPPED, EXIT_FAULT = 0, 1, 2, 3, 70
@@ -49,7 +50,7 @@ AllRungs = Annotated[
 Exhaustive = Annotated[
     bool, typer.Option("--exhaustive", help="Score the whole test split for every candidate, for comparison.")
 ]
-TaskPath = Annotated[Path, typer.Argument(metavar="[LUTHIER.TOML]", help="The task, or the folder that holds it.")]
+TaskPath = Annotated[Path, typer.Argument(metavar="TASK", help="The task, or the folder that holds it.")]
 TASK_FILE = Path("luthier.toml")
 
 
@@ -99,14 +100,9 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="Where to write the Markdown report.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Render the last finished run again, from what the store keeps; nothing is measured."""
+    """Render the last finished run again; nothing is measured."""
     folder = task if task.is_dir() else task.parent
-    name = None if task.is_dir() else _load(task).spec.name
-    if not (folder / STORE_FOLDER).is_dir():
-        raise StoreError("there is no finished run", where=str(folder / STORE_FOLDER), fix="run: luthier run")
-    summary = Store(folder / STORE_FOLDER).last_summary(name)
-    if summary is None:
-        raise StoreError("there is no finished run", where=str(folder / STORE_FOLDER), fix="run: luthier run")
+    summary = _last_summary(task, folder)
     paths = _reports(folder, summary, html, markdown)
     if as_json:
         _print_json(summary["verdict"])
@@ -129,6 +125,38 @@ def demo(
         path = demos.prepare(name, home, telling)
     _say(f"the task is in {path}")
     _run(load_task(path), Options(all_rungs, exhaustive), as_json=as_json)
+
+
+@app.command()
+def keys(as_json: JsonFlag = False) -> None:
+    """Print what each key of luthier.toml means, with its default (Markdown)."""
+    if as_json:
+        _print_json({"schema": 1, "keys": [asdict(key) for key in every_key()]})
+    else:
+        print(configuration_markdown(), end="")
+
+
+def _last_summary(path: Path, folder: Path) -> dict[str, Any]:
+    """The last finished run of a task as it stands now, else of the task with its name; of a folder, the last of all.
+
+    Errors: StoreError where nothing has been finished yet.
+    """
+    nothing = StoreError(
+        "there is no finished run yet", where=str(folder), fix="run: luthier run (interrupted, it goes on)"
+    )
+    if not (folder / STORE_FOLDER).is_dir():
+        raise nothing
+    store = Store(folder / STORE_FOLDER)
+    if path.is_dir():
+        found = store.last_summary()
+    else:
+        task = _load(path)
+        found = store.last_summary(task_fingerprint=task.fingerprint)
+        if found is None and (found := store.last_summary(task=task.spec.name)) is not None:
+            _say(f"{path.name} or its data changed since: this is the last run of a task named {task.spec.name}")
+    if found is None:
+        raise nothing
+    return found
 
 
 def _load(path: Path) -> Task:

@@ -135,10 +135,10 @@ class _Climb:
         spec, test = self.task.spec, self.task.test
         record = self.store.begin_run(
             spec.name,
-            digest(self.task.fingerprint, asdict(self.options)),
+            self.task.fingerprint,
             test.hash,
             item_hashes(self.task),
-            [candidate.name for candidate in candidates],
+            {"candidates": [candidate.name for candidate in candidates], "options": asdict(self.options)},
             self._now(),
         )
         if record.resumed:
@@ -146,6 +146,7 @@ class _Climb:
         if record.repeats:
             self._note("repeating a finished run: what has not changed is replayed, and spends nothing")
             return record
+        self._note(reading_line(self.task))
         share = self.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
         self._note(power_line(self.task, share))
         return record
@@ -314,6 +315,25 @@ def units_available(task: Task) -> int:
     return len({example.group or example.id for example in relevant})
 
 
+def reading_line(task: Task) -> str:
+    """What became of the rows of the file, in one line."""
+    found = task.findings
+    done = [
+        f"{found[key]:,} {what}"
+        for key, what in (
+            ("empty_dropped", "without input or answer left out"),
+            ("exact_duplicates_merged", "exact repeats merged"),
+            ("conflicts_dropped", "contradicting inputs left out"),
+            ("leaked_from_train", "near-copies of test examples taken from train"),
+            ("set_aside", "near-copies set aside"),
+            ("unused", "asked for by no split"),
+        )
+        if found.get(key)
+    ]
+    sizes = f"{len(task.train):,} train, {len(task.dev):,} dev, {len(task.test):,} test"
+    return f"{found.get('rows_read', 0):,} rows ({', '.join(done)}): {sizes}" if done else f"examples: {sizes}"
+
+
 def power_line(task: Task, alpha: float) -> str:
     """What the test split can decide, in one line, before anything is spent. Errors: PowerError where it is nothing."""
     target, size = task.spec.target, units_available(task)
@@ -331,9 +351,12 @@ def power_line(task: Task, alpha: float) -> str:
             'are all there will ever be, set [target] about = "split"',
         )
     low, high = stats.smallest_detectable_effect(target.at_least, alpha, size, POWER)
-    above = f"MEETS from a true {high:.1%}" if high is not None else "MEETS from no value"
-    below = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET never"
-    return f"{what} decide with {POWER:.0%} probability: {above}, {below} (target {target.at_least:.1%})"
+    proves = f"prove MEETS from a true {high:.1%} on" if high is not None else "prove MEETS for no value"
+    refutes = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET for none"
+    return (
+        f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}): "
+        "what lies between will mostly stay INCONCLUSIVE"
+    )
 
 
 class _CannotFit(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -18,7 +18,9 @@ from luthier.types import CandidateResult, Estimate, Event, Outcome, Target
 SECONDS_BETWEEN_LINES = 20  # where there is no terminal to draw on
 BAR = 41  # characters from 0 to 1, where there is room
 LEAST_BAR = 11
-REST = 104  # characters of the table's other columns, about
+# characters of the columns beside the picture and the names, with the spaces between, live and at the end
+LIVE_COLUMNS = 76
+FINAL_COLUMNS = 65
 STYLES = {
     Outcome.MEETS: "bold green",
     Outcome.DOES_NOT_MEET: "red",
@@ -101,7 +103,7 @@ class Ladder:
             self._task, self._since, self._told = task, time.monotonic(), 0.0
         if self._live is None and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            done = f" {event.done / event.total:.0%}" if event.total else ""
+            done = f" {event.done / event.total:.0%}" if event.total and event.done else ""
             self.console.print(f"{event.candidate or 'luthier'}: {event.text}{done}", style="dim")
         if not event.total:
             return event.text
@@ -122,27 +124,35 @@ class Ladder:
 
     def _table(self, target: Target) -> Table:
         table = Table(box=None, padding=(0, 1), title_justify="left", show_edge=False)
-        table.add_column("candidate", no_wrap=True)
-        cells = max(LEAST_BAR, min(BAR, self.console.width - REST))
-        table.add_column("0 %" + " " * (cells - 8) + "100 %", no_wrap=True)
-        table.add_column(target.metric_name, no_wrap=True)
-        table.add_column("scored", no_wrap=True, justify="right")
-        table.add_column(f"at least {level(target.at_least)}?", overflow="ellipsis")
+        cells = _bar_cells(self.console.width - LIVE_COLUMNS, self._lines)
+        titles = ["candidate", "0 %" + " " * (cells - 8) + "100 %", target.metric_name, "scored"]
+        # where it is narrow, the picture goes before a figure does
+        keep = [True, cells > 0, True, cells > 0, True]
+        for title, kept in zip(titles, keep, strict=False):
+            if kept:
+                table.add_column(title, no_wrap=True, justify="right" if title == "scored" else "left")
+        table.add_column(f"at least {level(target.at_least)}?", overflow="ellipsis", no_wrap=True)
         for name, line in self._lines.items():
-            figure = interval(asdict(line.estimate)) if line.estimate else ""
-            table.add_row(
+            row = [
                 name,
-                bar(line.estimate, target.at_least, line.style),
-                figure,
+                bar(line.estimate, target.at_least, line.style, cells) if cells else "",
+                interval(asdict(line.estimate)) if line.estimate else "",
                 line.scored,
                 Text(line.doing, style=line.style),
-            )
+            ]
+            table.add_row(*(cell for cell, kept in zip(row, keep, strict=True) if kept))
         return table
 
 
-def table_width(console: Console) -> int:
-    """How wide a table may be: a terminal's width; a file or a pipe takes what the table needs."""
-    return console.width if console.is_terminal else REST + BAR
+def _bar_cells(room: int, names: Iterable[str]) -> int:
+    """How many characters the picture may have beside the names; 0: there is no room for one."""
+    left = room - max(map(len, names), default=0)
+    return min(BAR, left) if left >= LEAST_BAR else 0
+
+
+def table_width(console: Console) -> int | None:
+    """How wide a table may be: a terminal's width; None: a file or a pipe takes what the table needs."""
+    return console.width if console.is_terminal else None
 
 
 def bar(estimate: Estimate | None, target: float, style: str, cells: int = BAR) -> Text:
@@ -168,22 +178,31 @@ def _put(text: Text, at: int, mark: str, style: str) -> Text:
     return text[:at] + Text(mark, style=style) + text[at + 1 :]
 
 
-def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: str | None, width: int) -> Table:
-    """The ladder as it ended; where it is narrow, the picture shrinks before a figure does."""
-    cells = max(LEAST_BAR, min(BAR, width - REST))
+def final_table(results: tuple[CandidateResult, ...], target: Target, chosen: str | None, width: int | None) -> Table:
+    """The ladder as it ended; where it is narrow, the picture, then seconds and examples go, never a figure."""
+    names = [result.candidate.name for result in results]
+    room = BAR + FINAL_COLUMNS + max(map(len, names), default=0) if width is None else width
+    cells = _bar_cells(room - FINAL_COLUMNS, names)
+    slim = room < FINAL_COLUMNS + max(map(len, names), default=0)
+    titles = [
+        "",
+        "candidate",
+        *[""] * bool(cells),
+        target.metric_name,
+        "outcome",
+        *["examples", "seconds"] * (not slim),
+    ]
     table = Table(box=None, padding=(0, 1), show_edge=False)
-    for title in ("", "candidate", "", target.metric_name, "examples", "outcome", "seconds"):
+    for title in titles:
         table.add_column(title, no_wrap=True, justify="right" if title in ("examples", "seconds") else "left")
     for result in results:
-        style = STYLES[result.outcome]
-        estimate = result.estimate
-        table.add_row(
-            "→" if result.candidate.name == chosen else "",
-            result.candidate.name,
-            bar(estimate, target.at_least, style, cells),
+        style, estimate = STYLES[result.outcome], result.estimate
+        row: list[str | Text] = ["→" if result.candidate.name == chosen else "", result.candidate.name]
+        picture = [bar(estimate, target.at_least, style, cells)] * bool(cells)
+        figure: list[str | Text] = [
             interval(asdict(estimate)) if estimate else "",
-            f"{estimate.n:,}" if estimate else "",
             Text(str(result.outcome), style=style),
-            f"{result.fit_seconds + result.seconds:.1f}" if estimate else "",
-        )
+        ]
+        spent = [f"{estimate.n:,}", f"{result.fit_seconds + result.seconds:.1f}"] if estimate else ["", ""]
+        table.add_row(*row, *picture, *figure, *([] if slim else spent))
     return table

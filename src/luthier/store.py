@@ -189,14 +189,22 @@ class Store:
     # ------------------------------------------------------------ runs
 
     def begin_run(
-        self, task: str, task_fingerprint: str, split_hash: str, items: Sequence[str], plan: Sequence[str], now: str
+        self,
+        task: str,
+        task_fingerprint: str,
+        split_hash: str,
+        items: Sequence[str],
+        plan: Mapping[str, Any],
+        now: str,
     ) -> RunRecord:
-        """Record a run and its planned candidates before the first look at the test split, or resume an unfinished one.
+        """Record a run and its plan before the first look at the test split, or resume an unfinished one like it.
+
+        `plan` holds the candidates and the options of the climb.
 
         `items` are hashes that tell the split's test examples again (by what is asked, and by their row): a split that
         shares more than a tenth of them with an earlier one, or of that one's, continues its ledger.
         """
-        wanted = json.dumps(list(plan))
+        wanted = json.dumps(plan, sort_keys=True)
         with self._transaction() as db:
             known = db.execute(sa.select(_splits.c.ledger).where(_splits.c.hash == split_hash)).scalar_one_or_none()
             if known is None:
@@ -234,11 +242,13 @@ class Store:
         with self._transaction() as db:
             db.execute(_runs.update().where(_runs.c.id == run).values(status="finished", finished_at=now, summary=text))
 
-    def last_summary(self, task: str | None = None) -> dict[str, Any] | None:
-        """The summary of the last finished run (of the task named), or None."""
+    def last_summary(self, *, task: str | None = None, task_fingerprint: str | None = None) -> dict[str, Any] | None:
+        """The summary of the last finished run (of the task with that name, or with that fingerprint), or None."""
         query = sa.select(_runs.c.summary).where(_runs.c.status == "finished").order_by(_runs.c.id.desc()).limit(1)
         if task is not None:
             query = query.where(_runs.c.task == task)
+        if task_fingerprint is not None:
+            query = query.where(_runs.c.task_fingerprint == task_fingerprint)
         with self._transaction() as db:
             text = db.execute(query).scalar_one_or_none()
         return None if text is None else json.loads(text)

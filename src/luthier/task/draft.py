@@ -16,6 +16,8 @@ from luthier.task.spec import DEFAULT_INSTRUCTION
 from luthier.task.spelling import fold
 
 _MOST_LABELS = 200
+# a third of them as a test split can prove 0.85 among eight candidates if nearly all answers are right
+FEW_ROWS = 200
 INPUT_NAMES = re.compile(
     r"text|message|input|question|sentence|body|subject|title|content|review|comment|utterance|query|description|tweet",
     re.IGNORECASE,
@@ -35,6 +37,7 @@ class Column:
     distinct: int
     words: float
     numeric: bool
+    dates: bool = False
 
     @property
     def rows(self) -> int:
@@ -50,15 +53,15 @@ class Column:
 
     @property
     def could_be_label(self) -> bool:
-        """Few values that come back."""
+        """Few values that come back, and no dates."""
         most = 20 if self.numeric else _MOST_LABELS
-        return 2 <= self.distinct <= min(most, self.rows / 2) and self.words <= 6
+        return not self.dates and 2 <= self.distinct <= min(most, self.rows / 2) and self.words <= 6
 
     @property
     def could_be_input(self) -> bool:
         """Texts that mostly come once."""
         wordy = self.words >= 2 or (self.words > 0 and bool(INPUT_NAMES.search(self.name)))
-        return wordy and not self.numeric and not self.is_id and self.distinct > self.rows / 2
+        return wordy and not self.numeric and not self.dates and not self.is_id and self.distinct > self.rows / 2
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,11 @@ class Draft:
             found.append('some inputs or labels are empty: on_empty = "drop" leaves those rows out')
         if self.has_twins():
             found.append("some labels differ only in case or spaces: normalise_labels = true merges them")
+        if len(self.table.rows) < FEW_ROWS:
+            found.append(
+                f"only {len(self.table.rows)} rows: too few to prove anything about a usual target; "
+                f"from about {FEW_ROWS} on it makes sense to start"
+            )
         rare = [name for name, rows in self.labels().items() if rows < 10]
         if rare:
             found.append(f"few rows for {', '.join(repr(name) for name in rare[:5])}: hard to learn, and hard to judge")
@@ -119,9 +127,7 @@ class Draft:
         return found
 
     def text(self, reasons: Sequence[str], warnings: Sequence[str]) -> str:
-        lines = [
-            f"# Proposed from {_plain(self.file.name)}. Read it once; every key is explained in docs/configuration.md."
-        ]
+        lines = [f"# Proposed from {_plain(self.file.name)}. Read it once; `luthier keys` explains every key."]
         lines += [f"# {_plain(reason)}" for reason in reasons]
         lines += [f"# LOOK: {_plain(warning)}" for warning in warnings]
         lines += ["", "[task]", f"name = {_toml(self.file.stem)}", 'kind = "classification"']

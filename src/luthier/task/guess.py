@@ -23,6 +23,8 @@ from luthier.task.draft import INPUT_NAMES, Column, Draft
 from luthier.task.records import is_nothing
 from luthier.task.spelling import fold
 
+# 2024-03-01, 1.3.2024, 03/01/24, perhaps with a time behind it
+_DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d|$)")
 _DELIMITERS = ",;\t|"
 _REFERENCE_NAMES = re.compile(
     r"label|class|category|intent|reference|target|answer|topic|sentiment|spam|tag|y$|type$|output|expected",
@@ -152,6 +154,7 @@ def _column(table: Table, name: str) -> Column:
         distinct=len(set(values)),
         words=sum(len(value.split()) for value in values) / max(len(values), 1),
         numeric=bool(values) and all(re.fullmatch(r"[-+]?\d+([.,]\d+)?", value) for value in values),
+        dates=bool(values) and all(_DATE.match(value) for value in values),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from luthier.task.spec import File, Settings, settings
 from luthier.task.spelling import suggest
 
 FILE_NAME = "luthier.toml"
+DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet", ".xlsx")
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -42,9 +44,9 @@ def parse(text: str, where: str = FILE_NAME) -> Settings:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as mistake:
-        raise SpecError(
-            f"not valid TOML: {mistake}", where=where, fix="text needs quotes, and each key stands once; see toml.io"
-        ) from None
+        raise _toml_error(mistake, text, where) from None
+    if not tables:
+        raise SpecError("it says nothing", where=where, fix="`luthier init DATA` writes a luthier.toml for your data")
     _known_sections(tables, where)
     try:
         return settings(File.model_validate(tables), where)
@@ -52,7 +54,25 @@ def parse(text: str, where: str = FILE_NAME) -> Settings:
         raise _spec_error(mistakes, tables, where) from None
 
 
+def _toml_error(mistake: tomllib.TOMLDecodeError, text: str, where: str) -> SpecError:
+    """What is wrong with the TOML, with the line as it stands: the parser's words alone seldom help."""
+    at = re.search(r"at line (\d+)", str(mistake))
+    lines = text.splitlines()
+    line = lines[int(at.group(1)) - 1].strip() if at and int(at.group(1)) <= len(lines) else ""
+    fix = "text needs quotes, numbers have none, and each key stands once; see toml.io"
+    if re.search(r"=\s*[\d.]+\s*%", line):
+        fix = "write a share as a number: 0.85 for 85 %"
+    shown = f"not valid TOML in `{line}`: {mistake}" if line else f"not valid TOML: {mistake}"
+    return SpecError(shown, where=where, fix=fix)
+
+
 def _text(path: Path) -> str:
+    if path.suffix.lower() in DATA_ENDINGS and path.is_file():
+        raise SpecError(
+            "this is a data file, not a task",
+            where=str(path),
+            fix=f"`luthier init {path}` writes a luthier.toml for it; then: luthier run",
+        )
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

@@ -214,9 +214,12 @@ def _check_number(records: Sequence[Record], settings: Settings, name: str) -> N
 
 
 def labels_of(references: Sequence[str], settings: Settings, findings: Findings) -> tuple[Label, ...]:
-    """The labels of the task: as declared, else by frequency and then by name. Raises SpecError on a strange class."""
+    """The labels of the task: as declared, else by name. Raises SpecError on a strange class.
+
+    Not by frequency: that would tell a prompt something about the test split's answers.
+    """
     counts = Counter(references)
-    labels = settings.labels or tuple(Label(name) for name in sorted(counts, key=lambda each: (-counts[each], each)))
+    labels = settings.labels or tuple(Label(name) for name in sorted(counts))
     absent = [label.name for label in labels if not counts[label.name]]
     if absent:
         findings.warnings.append(f"no example has the label {', '.join(repr(name) for name in absent)}")

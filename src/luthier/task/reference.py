@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -17,7 +18,8 @@ _HEAD = """\
 # luthier.toml, key by key
 
 This page is generated from the code (`python -m luthier.task.reference > docs/configuration.md`); a test keeps it up
-to date. `luthier init DATA` writes a first luthier.toml for a file; these few lines are enough for a run:
+to date, and `luthier keys` prints it. `luthier init DATA` writes a first luthier.toml for a file; these few lines are
+enough for a run:
 
 ```toml
 [task]
@@ -55,15 +57,36 @@ Everything that was dropped, merged or set aside is counted, with example lines,
 """
 
 
+@dataclass(frozen=True)
+class Key:
+    """One key of luthier.toml, as a person reads about it."""
+
+    section: str
+    name: str
+    value: str
+    default: str
+    meaning: str
+
+
+def every_key() -> list[Key]:
+    """Each key of each section, in the order of the documentation."""
+    return [
+        Key(section, field.alias or name, _values(field), _default(field), field.description or "")
+        for section, model in sections().items()
+        for name, field in model.model_fields.items()
+    ]
+
+
 def configuration_markdown() -> str:
     """The whole page. Every section and every key of luthier.toml is on it."""
     parts = [_HEAD]
-    for name, model in sections().items():
-        parts.append(f"## [{name}]\n\n{(model.__doc__ or '').strip()}\n")
+    for section, model in sections().items():
+        parts.append(f"## [{section}]\n\n{(model.__doc__ or '').strip()}\n")
         rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-        for field_name, field in model.model_fields.items():
-            cells = (f"`{field.alias or field_name}`", _values(field), _default(field), field.description or "")
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        for key in every_key():
+            if key.section == section:
+                cells = (f"`{key.name}`", key.value, key.default, key.meaning)
+                rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join([*parts, _TAIL])
 
