@@ -16,16 +16,23 @@ from luthier.models.scripted import ScriptedModel
 from luthier.rungs import LADDER, ladder, load_predictor
 from luthier.rungs.base import instruction
 from luthier.rungs.calibrated import Calibrated
+from luthier.rungs.combined import Combined
 from luthier.rungs.embedding import Embedding
 from luthier.rungs.few_shot import MOST_SHOTS, FewShot, shot_sets
+from luthier.rungs.instructed import Instructed, telling_words, typical
 from luthier.rungs.majority import Majority
-from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.many_shot import ManyShot, balanced
+from luthier.rungs.prompted import PromptPredictor, PromptTrial
+from luthier.rungs.reasoned import CONCLUDE, Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
+from luthier.rungs.search import halve, worth
+from luthier.rungs.shots import Fixed, Nearest
 from luthier.rungs.tfidf import Tfidf
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.testing import RungContract
-from luthier.types import Example, FitContext, Label, Message, Rung, Target, TaskSpec
+from luthier.types import Example, FitContext, Label, Message, Predictor, Rung, Target, TaskSpec
 
+PARTS: tuple[Rung, ...] = (Instructed(), FewShot(), RetrievedShots(), Reasoned())
 NUMBERS = ("two", "seven", "ninety", "many")
 
 
@@ -69,6 +76,28 @@ class TestFewShot(WithModels):
 
 class TestRetrievedShots(WithModels):
     rung = RetrievedShots()
+
+
+class TestInstructed(WithModels):
+    rung = Instructed()
+
+
+class TestManyShot(WithModels):
+    rung = ManyShot()
+
+
+class TestReasoned(WithModels):
+    rung = Reasoned()
+
+
+class TestCombined(WithModels):
+    rung = Combined()
+
+    def fitted(self, workdir: Path, models: Mapping[str, Any], seed: int = 0) -> Predictor:
+        spec, train, dev = self.make_task()
+        below = {rung.name: rung.fit(spec, train, dev, FitContext(models, seed, workdir)) for rung in PARTS}
+        found = {name: getattr(predictor, "prompt", predictor) for name, predictor in below.items()}
+        return self.rung.fit(spec, train, dev, FitContext(models, seed, workdir, fitted=found))
 
 
 del WithModels  # an abstract suite: pytest would collect it
@@ -186,7 +215,7 @@ def test_few_shot_keeps_the_set_that_is_best_on_dev(tmp_path: Path) -> None:
     dev = examples(*[("b text", "b")] * 20, *[("a text", "a")] * 5)
     predictor = FewShot().fit(SPEC, train, dev, context({"prompted": ScriptedModel(needs_the_key)}, tmp_path, seed=1))
     assert [p.output for p in predictor.predict(["b", "a"])] == ["b", "a"]
-    assert any("key" in text for text, _ in predictor.prompt.shots)
+    assert any("key" in text for text, _ in predictor.prompt.shots.shots)
 
 
 def test_retrieved_shots_shows_the_nearest_examples_the_nearest_last(tmp_path: Path) -> None:
@@ -208,7 +237,7 @@ def test_a_failed_request_is_a_prediction_with_an_error(tmp_path: Path) -> None:
 
 
 def test_a_predictor_refuses_another_model_than_its_own(tmp_path: Path) -> None:
-    PromptPredictor(ScriptedModel({}), "system", (), LABELS).save(tmp_path)
+    PromptPredictor(ScriptedModel({}), "system", Fixed(), LABELS).save(tmp_path)
     with pytest.raises(ModelError, match="fitted with another prompted"):
         load_predictor(tmp_path, {"prompted": ScriptedModel({}, version="2")})
     with pytest.raises(ModelError, match="no model has the role 'prompted'"):
@@ -221,3 +250,155 @@ def test_a_folder_that_holds_no_predictor_is_named(tmp_path: Path) -> None:
     (tmp_path / "predictor.json").write_text('{"format": 1, "kind": "oracle"}')
     with pytest.raises(StoreError, match="no predictor is of the kind 'oracle'"):
         load_predictor(tmp_path, {})
+
+
+# ---------------------------------------------------------------- searching among prompts
+
+
+def test_halving_asks_the_better_half_about_more_and_stops_before_its_budget(tmp_path: Path) -> None:
+    """Four prompts, of which one knows the answer; each dev input costs one word and the system message another."""
+    model = ScriptedModel(lambda messages: "b" if messages[0].content == "good" else "a")
+    trials = [
+        PromptTrial(f"{name} {at}", PromptPredictor(model, name, Fixed(), LABELS)) for at, name in enumerate(SYSTEMS)
+    ]
+    dev = examples(*[("b", "b")] * 200)
+    found = halve(trials, dev, context({}, tmp_path), budget_tokens=10**9, what="prompts")
+    assert found.winner.name == "good 2"
+    assert [len(reading.right) for _, reading in found.trials] == [64, 64, 32, 32], "halved twice, from 32 on"
+    assert found.tokens == sum((2 + 2) * n for n in (64, 64, 32, 32)), "prompt words and scored labels"
+    cheap = halve(trials, dev, context({}, tmp_path), budget_tokens=600, what="prompts")
+    assert cheap.cut_short
+    assert cheap.winner.name == "good 2"
+    assert cheap.tokens == 4 * 32 * 4, "the first round alone"
+
+
+SYSTEMS = ("poor", "bad", "good", "worse")
+
+
+def test_what_an_ingredient_is_worth_has_an_interval_that_covers_nothing_when_nothing_changed() -> None:
+    assert worth([True, False] * 30, [True, False] * 30).startswith("+0.0 points [-")
+    assert "[+" in worth([True] * 100, [False] * 100), "surely worth something"
+    assert worth([], []) == "not measured"
+
+
+def test_instructed_finds_the_words_that_help(tmp_path: Path) -> None:
+    """The model understands the labels only where it is told what they typically look like."""
+
+    def understands(messages: tuple[Message, ...]) -> str:
+        return "b" if "Typical" in messages[0].content and "moon" in messages[-1].content else "a"
+
+    train = examples(*[(f"the moon {at}", "b") for at in range(8)], *[(f"the sun {at}", "a") for at in range(8)])
+    dev = examples(*[("a moon", "b")] * 12, *[("a sun", "a")] * 12)
+    found = Instructed().fit(SPEC, train, dev, context({"prompted": ScriptedModel(understands)}, tmp_path))
+    assert found.choice["instruction"] == "labels with typical examples, input alone"
+    assert [p.output for p in found.predict(["this moon", "this sun"])] == ["b", "a"]
+
+
+def test_labels_are_told_by_their_own_examples_and_words() -> None:
+    train = examples(
+        *[(f"red sun today {at}", "a") for at in range(6)], *[(f"blue moon today {at}", "b") for at in range(6)]
+    )
+    words = telling_words(SPEC, train)
+    assert words["a"].startswith("Words: red, sun")
+    assert "today" not in words["a"].split(", ")[:2]
+    assert "moon" in typical(SPEC, train)["b"]
+    assert typical(SPEC, examples(("!", "a"))) == {}, "no words at all"
+
+
+def test_a_teacher_that_knows_better_is_heard(tmp_path: Path) -> None:
+    """The prompted model obeys one sentence, which only the teacher's proposal holds."""
+
+    def obeys(messages: tuple[Message, ...]) -> str:
+        return ("b" if "moon" in messages[-1].content else "a") if "Moons are b" in messages[0].content else "a"
+
+    teacher = ScriptedModel(lambda messages: "Here it is:\n```\nSay a or b. Moons are b.\n```", name="sage")
+    train = examples(*[(f"the moon {at}", "b") for at in range(40)], *[(f"the sun {at}", "a") for at in range(40)])
+    models = {"prompted": ScriptedModel(obeys), "teacher": teacher}
+    found = Instructed().fit(SPEC, train, train[::4], context(models, tmp_path))
+    assert found.choice["instruction"] == "proposed by sage (1), input alone"
+    assert found.prompt.system == "Say a or b. Moons are b."
+    assert any("the right answer is b" in message.content for r in teacher.requests for message in r.messages)
+
+
+def test_many_shot_fills_the_context_and_no_more(tmp_path: Path) -> None:
+    train = examples(*[(f"sun {at}", "a") for at in range(300)], *[(f"moon {at}", "b") for at in range(60)])
+    model = ScriptedModel(lambda messages: "a", context_tokens=400)
+    found = ManyShot().fit(SPEC, train, train[:40], context({"prompted": model}, tmp_path))
+    most = found.choice["examples that fit the context"]
+    assert 90 < most < 360
+    assert max(model.prompt_tokens(request.messages) for request in model.requests) <= 400
+    short = ScriptedModel(lambda messages: "a", context_tokens=8)
+    with pytest.raises(ModelError, match="not one solved example fits"):
+        ManyShot().fit(SPEC, train, train[:4], context({"prompted": short}, tmp_path))
+
+
+def test_every_tail_of_many_shots_is_as_balanced_as_it_can_be() -> None:
+    train = examples(*[(f"a{at}", "a") for at in range(30)], *[(f"b{at}", "b") for at in range(10)])
+    shots = balanced(train, LABELS, seed=1)
+    assert len(shots) == 40
+    for size in (2, 10, 20):
+        assert sum(label == "a" for _, label in shots[-size:]) == size // 2
+
+
+def test_a_thought_is_heard_before_the_answer(tmp_path: Path) -> None:
+    """The model answers rightly only after it has said the thought itself."""
+
+    def thinks(messages: tuple[Message, ...]) -> str:
+        if messages[-1].content == CONCLUDE:
+            return "b" if "moon" in messages[-2].content else "a"
+        return "It is about the moon" if "lunar" in messages[-1].content else "Answer: a"
+
+    train, dev = examples(("x", "a")), examples(*[("lunar", "b")] * 8, *[("solar", "a")] * 8)
+    found = Reasoned().fit(SPEC, train, dev, context({"prompted": ScriptedModel(thinks)}, tmp_path))
+    assert found.choice["thinking"] == "one thought, labels scored"
+    assert "one thought, answer read from the text" in found.choice["the others on dev"]
+    assert [p.output for p in found.predict(["lunar", "solar"])] == ["b", "a"]
+
+
+def test_an_unconstrained_answer_that_is_no_label_is_kept_as_it_is_written(tmp_path: Path) -> None:
+    prompt = PromptPredictor(ScriptedModel(lambda messages: "I cannot say"), "system", Fixed(), LABELS)
+    (found,) = ReasonedPredictor(prompt, constrained=False).predict(["x"])
+    assert found.output == "I cannot say"
+
+
+def test_votes_are_counted_and_paid_for(tmp_path: Path) -> None:
+    model = ScriptedModel(lambda messages: "Answer: b")
+    (found,) = ReasonedPredictor(PromptPredictor(model, "s", Fixed(), LABELS), constrained=False, votes=5).predict(
+        ["x"]
+    )
+    assert found.output == "b"
+    assert model.requests[0].n == 5
+    assert found.usage.output_tokens == 10, "five thoughts of two words"
+
+
+def test_words_find_what_meaning_misses_and_both_are_fused() -> None:
+    pool = (("order 66 is late", "a"), ("where is my parcel", "b"), ("hello there", "a"))
+    by_words = Nearest(pool, 2, "bm25")
+    assert [text for text, _ in by_words.of(["parcel 99"])[0]][-1] == "where is my parcel"
+    assert by_words.nearest(["nothing known"]) == [[1, 0]], "no word in common: the pool's own order, the first last"
+    embedder = HashEmbedder()
+    both = Nearest(pool, 1, "both", embedder, embedder.embed([text for text, _ in pool]))
+    assert both.of(["order 66"])[0] == (("order 66 is late", "a"),)
+
+
+def test_combined_tells_what_each_part_is_worth_and_refuses_to_combine_nothing(tmp_path: Path) -> None:
+    """Right only with the typical examples in the instruction and a solved example before the question."""
+
+    def needs_both(messages: tuple[Message, ...]) -> str:
+        told = "Typical" in messages[0].content
+        shown = any(message.role == "assistant" for message in messages)
+        return "b" if told and shown and "moon" in messages[-1].content else "a"
+
+    train = examples(*[(f"the moon {at}", "b") for at in range(20)], *[(f"the sun {at}", "a") for at in range(20)])
+    dev = examples(*[(f"moon {at}", "b") for at in range(32)], *[(f"sun {at}", "a") for at in range(32)])
+    models = {"prompted": ScriptedModel(needs_both)}
+    told = PromptPredictor(models["prompted"], "Say a or b. Typical of b: moons.", Fixed(), LABELS)
+    shown = PromptPredictor(models["prompted"], instruction(SPEC), Fixed((("the moon", "b"),)), LABELS)
+    below = {"instructed": told, "few-shot": shown}
+    found = Combined().fit(SPEC, train, dev, FitContext(models, 0, tmp_path, fitted=below))
+    assert found.choice["combination"] == "instructed, few-shot"
+    assert [p.output for p in found.predict(["moon", "sun"])] == ["b", "a"]
+    for part in ("the instruction found", "the examples"):
+        assert found.choice["worth on dev"][part].startswith("+56.2 points [+"), "all of the b's among 32"
+    with pytest.raises(ModelError, match="nothing to combine"):
+        Combined().fit(SPEC, train, dev, context(models, tmp_path))

@@ -107,6 +107,7 @@ class _Climb:
         self.store = Store(task.folder / STORE_FOLDER)
         self.shelf = _Shelf(task, models, self.store.folder / "embeddings", listen)
         self.runs: list[EvalRun] = []
+        self.fitted: dict[str, tuple[Predictor, FitRecord]] = {}
         self.winner: str | None = None
 
     def verdict(self) -> Verdict:
@@ -225,14 +226,17 @@ class _Climb:
         Loading what was just saved makes sure that what is raced is what a release or a resumed run would load.
         """
         task = self.task
-        models = {role: self.shelf.model(role) for role in rung.roles}
-        models_used = [(role, models[role].fingerprint) for role in rung.roles]
+        roles = (*rung.roles, *(role for role in getattr(rung, "optional_roles", ()) if self.shelf.has(role)))
+        models = {role: self.shelf.model(role) for role in roles}
+        models_used = [(role, models[role].fingerprint) for role in roles]
+        below = {name: self.fitted[name] for name in getattr(rung, "builds_on", ()) if name in self.fitted}
         key = digest(
             (rung.name, rung.version),
             models_used,
-            (task.spec.kind, task.spec.instruction, task.spec.labels, task.spec.seed),
+            (task.spec.kind, task.spec.instruction, task.spec.labels, task.spec.seed, task.spec.search_tokens),
             [(example.input, example.references, example.weight) for example in (*task.train, *task.dev)],
             len(task.train),
+            {name: fit.predictor for name, (_, fit) in below.items()},
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
@@ -242,7 +246,14 @@ class _Climb:
         if record is None:
             workdir = self.store.folder / "work" / key
             workdir.mkdir(parents=True, exist_ok=True)
-            context = FitContext(models, task.spec.seed, workdir, candidate.name, self.listen)
+            context = FitContext(
+                models,
+                task.spec.seed,
+                workdir,
+                candidate.name,
+                self.listen,
+                {name: predictor for name, (predictor, _) in below.items()},
+            )
             context.working("fitting")
             started = time.perf_counter()
             try:
@@ -258,7 +269,8 @@ class _Climb:
             )
             self.store.keep_fit(key, candidate.name, record)
             shutil.rmtree(workdir, ignore_errors=True)
-        return load_predictor(folder, models), record
+        self.fitted[rung.name] = (load_predictor(folder, models), record)
+        return self.fitted[rung.name]
 
     # ------------------------------------------------------------ the verdict
 
@@ -370,6 +382,9 @@ class _Shelf:
         self._names, self.given, self._listen, self._embeddings = task.spec.models, given, listen, embeddings
         self._open: dict[str, Any] = {}
         self._roles: dict[str, Any] = {}
+
+    def has(self, role: str) -> bool:
+        return role in self.given or role in self._names
 
     def model(self, role: str) -> Any:
         if role not in self._roles:

@@ -184,9 +184,11 @@ class Predictor(Protocol):
 
 
 class Rung(Protocol):
-    """One way to customize, unfitted. `role` names the model it needs ("prompted", "student", "embedder"; None: none).
+    """One way to customize, unfitted. `roles` name the models it needs ("prompted", "student", "embedder").
 
-    `guarded` says that fitting changes the model's weights, so that the forgetting guard has to pass it.
+    `guarded` says that fitting changes the model's weights, so that the forgetting guard has to pass it. A rung may
+    also have `optional_roles`, models that it uses where the task names them, and `builds_on`, the rungs whose fitted
+    predictors it starts from.
     """
 
     @property
@@ -241,13 +243,17 @@ def silent(_event: Event) -> None:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a rung may use while it is fitted: models and embedders by role, a seed, a folder for its checkpoints."""
+    """What a rung may use while it is fitted: models and embedders by role, a seed, a folder for its checkpoints.
+
+    `fitted` holds the predictors of the rungs that this one says it builds on, by rung, where they were fitted.
+    """
 
     models: Mapping[str, Any]
     seed: int
     workdir: Path
     candidate: str = ""
     listen: Listener = silent
+    fitted: Mapping[str, Predictor] = field(default_factory=dict)
 
     def working(self, text: str, done: int = 0, total: int = 0) -> None:
         self.listen(Event("working", candidate=self.candidate, text=text, done=done, total=total))
@@ -377,6 +383,7 @@ class TaskSpec:
     rungs: tuple[str, ...]
     models: Mapping[str, str]
     seed: int = 0
+    search_tokens: int = 100_000  # what one prompt rung may spend on dev while it chooses
 
     @property
     def label_names(self) -> tuple[str, ...]:

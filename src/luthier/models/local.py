@@ -108,6 +108,10 @@ class LocalModel:
         limit = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
         return int(min(limit or self.tokenizer.model_max_length, self.tokenizer.model_max_length))
 
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """How many tokens a prompt has, up to where the model answers."""
+        return len(self.chat.prompt_ids(messages))
+
     @cached_property
     def note(self) -> str | None:
         with self._asking():

@@ -39,8 +39,13 @@ class ScriptedModel:
         version: str = "1",
         latency_s: float = 0.0,
         failing: Collection[int] = (),
+        context_tokens: int = 4096,
     ) -> None:
-        """`version` stands for the script in the fingerprint: change it whenever the script's answers change."""
+        """`version` stands for the script in the fingerprint: change it whenever the script's answers change.
+
+        `context_tokens` is what it says its context holds, in words.
+        """
+        self.context_tokens = context_tokens
         self.name = name
         self.version = version
         self.latency_s = latency_s
@@ -67,6 +72,10 @@ class ScriptedModel:
                 reply = _reply(request, self._say(request.messages))
             replies.append(replace(reply, latency_s=self.latency_s / len(requests)))
         return replies
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """How long a prompt is, in words."""
+        return sum(_words(message.content) for message in messages)
 
     def _say(self, messages: tuple[Message, ...]) -> Said | None:
         if callable(self._script):

@@ -10,15 +10,22 @@ from luthier.report.findings import split_sizes
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.types import CandidateResult, EvalRun, Outcome, Usage, VerdictFacts
 
-PROMPT_RUNGS = ("zero-shot", "calibrated", "few-shot", "retrieved-shots", "many-shot")
+PROMPT_RUNGS = (
+    *("zero-shot", "calibrated", "instructed", "few-shot", "many-shot", "retrieved-shots"),
+    *("reasoned", "combined"),
+)
 TUNED_RUNGS = ("lora", "full")
 COMPARISON_ALPHA = 0.05  # shared among the comparisons that can be made, so that they hold together
 # what one step up the ladder adds, so that each comparison says what it is about
 STEPS = (
     ("zero-shot", "few-shot", "what fixed examples in the prompt add"),
+    ("zero-shot", "instructed", "what better words add"),
+    ("few-shot", "many-shot", "what filling the context with examples adds"),
     ("few-shot", "retrieved-shots", "what choosing the nearest examples adds"),
     ("zero-shot", "lora", "what fine-tuning adds to a bare prompt"),
     ("few-shot", "lora", "what fine-tuning adds to fixed examples"),
+    ("zero-shot", "reasoned", "what thinking before the answer adds"),
+    ("combined", "lora", "what fine-tuning adds to the best prompt"),
     ("retrieved-shots", "lora", "what fine-tuning adds to the nearest examples"),
 )
 

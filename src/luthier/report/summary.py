@@ -44,6 +44,11 @@ RUNGS: Mapping[str, tuple[str, str]] = {
         "The same prompt, but each label's probability is divided by what the model gives that label when the input "
         "says nothing.",
     ),
+    "instructed": (
+        "A prompt in better words",
+        "Tries other words for the task, what the labels mean and how the answer is asked for, and keeps what does best "
+        "on dev. A stronger model may propose some, where the task names one.",
+    ),
     "few-shot": (
         "A prompt with fixed examples",
         "Shows the language model the same few training examples before every input.",
@@ -55,6 +60,15 @@ RUNGS: Mapping[str, tuple[str, str]] = {
     "many-shot": (
         "A prompt with many examples",
         "Shows the language model as many training examples as fit its context.",
+    ),
+    "reasoned": (
+        "A prompt that thinks first",
+        "Lets the language model write down a thought before it answers, once or several times with a vote.",
+    ),
+    "combined": (
+        "The best parts together",
+        "Puts the best instruction, the best examples and, where it helps, a thought into one prompt, and tells what "
+        "each part is worth.",
     ),
     "rag": (
         "A prompt with documents",

@@ -9,12 +9,16 @@ from typing import Any
 from luthier.errors import SpecError, StoreError
 from luthier.rungs.base import read_predictor
 from luthier.rungs.calibrated import Calibrated
+from luthier.rungs.combined import Combined
 from luthier.rungs.embedding import Embedding, EmbeddingPredictor
 from luthier.rungs.few_shot import FewShot
+from luthier.rungs.instructed import Instructed
 from luthier.rungs.lora import Lora, LoraPredictor
 from luthier.rungs.majority import Majority, MajorityPredictor
+from luthier.rungs.many_shot import ManyShot
 from luthier.rungs.prompted import PromptPredictor
-from luthier.rungs.retrieved_shots import RetrievedShots, RetrievedShotsPredictor
+from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
+from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.tfidf import Tfidf, TfidfPredictor
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Predictor, Rung
@@ -25,8 +29,12 @@ LADDER: tuple[Rung, ...] = (
     Embedding(),
     ZeroShot(),
     Calibrated(),
+    Instructed(),
     FewShot(),
+    ManyShot(),
     RetrievedShots(),
+    Reasoned(),
+    Combined(),
     Lora(),
 )
 
@@ -37,7 +45,7 @@ _PREDICTORS = {
         TfidfPredictor,
         EmbeddingPredictor,
         PromptPredictor,
-        RetrievedShotsPredictor,
+        ReasonedPredictor,
         LoraPredictor,
     )
 }

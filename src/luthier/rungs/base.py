@@ -11,6 +11,7 @@ from luthier.errors import ModelError, StoreError
 from luthier.types import Input, Message, Model, Prediction, Reply, Request, TaskSpec
 
 FORMAT = 1
+PLAIN_FRAME = "{input}"
 
 
 def write_predictor(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -64,11 +65,25 @@ def text_of(value: Input) -> str:
     return value if isinstance(value, str) else "\n\n".join(message.content for message in value)
 
 
-def instruction(task: TaskSpec) -> str:
-    """The system message of a classification prompt: the task's instruction, then each label with its description."""
+def instruction(task: TaskSpec, hints: Mapping[str, str] | None = None) -> str:
+    """The system message of a classification prompt: the task's instruction, then each label with its description.
+
+    `hints` by label are added to the descriptions.
+    """
     lines = [task.instruction.strip(), ""]
-    lines += [f"{label.name}: {label.description}" if label.description else label.name for label in task.labels]
+    for label in task.labels:
+        meaning = " ".join(part for part in (label.description, (hints or {}).get(label.name, "")) if part)
+        lines.append(f"{label.name}: {meaning}" if meaning else label.name)
     return "\n".join([*lines, "", "Answer with one label and nothing else."])
+
+
+def framed(frame: str, text: str) -> str:
+    """The user's turn: the frame with the input in its place.
+
+    >>> framed("{input}\\n\\nWhich type is it?", "Who was {Galileo} ?")
+    'Who was {Galileo} ?\\n\\nWhich type is it?'
+    """
+    return frame.replace(PLAIN_FRAME, text, 1)
 
 
 def conversation(system: str, shots: Sequence[tuple[str, str]], value: Input) -> tuple[Message, ...]:

@@ -43,7 +43,7 @@ class Calibrated:
         examples = [dev[at] for at in rng.permutation(len(dev))[:DEV_EXAMPLES]]
         context.working("choosing on dev")
         replies = plain.ask([example.input for example in examples])
-        counts = {source: right(predictor, examples, replies) for source, predictor in contenders.items()}
+        counts = {source: sum(right(predictor, examples, replies)) for source, predictor in contenders.items()}
         best = max(counts, key=lambda source: counts[source])  # ties: content-free, which needs no data
         told = {source: f"{count} of {len(examples)} right on dev" for source, count in counts.items()}
         return Chosen(contenders[best], {"prior from": best, **told})

@@ -1,4 +1,4 @@
-"""A prompted model as a predictor: one fixed prompt, all labels scored exactly, perhaps against a prior."""
+"""A prompted model as a predictor: a prompt with its solved examples, all labels scored, perhaps against a prior."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from luthier.errors import ModelError
-from luthier.rungs.base import ask_choices, conversation, prediction, read_predictor, same_model, write_predictor
-from luthier.types import Example, Input, Model, Prediction, Reply
+from luthier.rungs.base import (
+    PLAIN_FRAME,
+    ask_choices,
+    conversation,
+    framed,
+    prediction,
+    read_predictor,
+    same_model,
+    text_of,
+    write_predictor,
+)
+from luthier.rungs.search import Reading, is_right
+from luthier.rungs.shots import Shots, load_shots
+from luthier.types import Example, Input, Message, Model, Prediction, Reply, Usage
 
 # Zhao et al. 2021, section 5: content-free inputs, whose label probabilities show the prompt's own bias.
 CONTENT_FREE = ("N/A", "", "[MASK]")
@@ -21,17 +33,19 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 @dataclass(frozen=True)
 class PromptPredictor:
-    """Scores every label after one fixed prompt; the best one is the answer.
+    """Scores every label after a prompt; the best one is the answer.
 
-    `prior` holds a log-probability a label that is subtracted before labels are compared (contextual calibration);
-    None compares the plain log-probabilities.
+    `shots` gives the solved examples of each input; `frame` is what the user's turn says, with `{input}` where the
+    input goes. `prior` holds a log-probability a label that is subtracted before labels are compared (contextual
+    calibration); None compares the plain log-probabilities.
     """
 
     model: Model
     system: str
-    shots: tuple[tuple[str, str], ...]
+    shots: Shots
     labels: tuple[str, ...]
     prior: tuple[float, ...] | None = None
+    frame: str = PLAIN_FRAME
     role: str = "prompted"
 
     kind = "prompt"
@@ -40,8 +54,17 @@ class PromptPredictor:
         return [self.answer(reply) for reply in self.ask(inputs)]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
-        prompts = [conversation(self.system, self.shots, value) for value in inputs]
-        return ask_choices(self.model, prompts, self.labels)
+        return ask_choices(self.model, self.prompts(inputs), self.labels)
+
+    def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        """The whole conversation for each input, up to where the model answers."""
+        texts = [text_of(value) for value in inputs]
+        return [
+            conversation(
+                self.system, [(framed(self.frame, shot), answer) for shot, answer in some], framed(self.frame, text)
+            )
+            for some, text in zip(self.shots.of(texts), texts, strict=True)
+        ]
 
     def answer(self, reply: Reply) -> Prediction:
         """A reply to this prompt as a prediction: the best label, against the prior where there is one."""
@@ -64,13 +87,15 @@ class PromptPredictor:
         return replace(self, prior=tuple(float(value) for value in prior))
 
     def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         content = {
             "model": self.model.fingerprint,
             "role": self.role,
             "system": self.system,
-            "shots": self.shots,
+            "frame": self.frame,
             "labels": self.labels,
             "prior": self.prior,
+            "examples": self.shots.save(folder),
         }
         write_predictor(folder, self.kind, content)
 
@@ -81,14 +106,17 @@ class PromptPredictor:
         return cls(
             model=same_model(models, content["role"], content["model"], folder),
             system=content["system"],
-            shots=tuple((text, label) for text, label in content["shots"]),
+            shots=load_shots(content["examples"], folder, models),
             labels=tuple(content["labels"]),
             prior=None if prior is None else tuple(prior),
+            frame=content["frame"],
             role=content["role"],
         )
 
     def describe(self) -> Mapping[str, Any]:
-        told: dict[str, Any] = {"prompt": self.system, "examples in the prompt": len(self.shots)}
+        told: dict[str, Any] = {"prompt": self.system, **self.shots.describe()}
+        if self.frame != PLAIN_FRAME:
+            told["the user's turn"] = self.frame
         if self.prior is not None:
             told["prior"] = {label: round(math.exp(p), 4) for label, p in zip(self.labels, self.prior, strict=True)}
         return told
@@ -111,10 +139,31 @@ class Chosen:
         return {**self.prompt.describe(), **self.choice}
 
 
-def right(predictor: PromptPredictor, examples: Sequence[Example], replies: Sequence[Reply]) -> int:
-    """How many of these replies to the examples the predictor reads rightly: a prior needs no new replies."""
-    answers = [predictor.answer(reply).output for reply in replies]
-    return sum(answer in example.references for answer, example in zip(answers, examples, strict=True))
+@dataclass(frozen=True)
+class PromptTrial:
+    """A prompt on trial: read as it is, or calibrated by its own replies (labels unseen), whichever dev prefers."""
+
+    name: str
+    prompt: PromptPredictor
+    replies: tuple[Reply, ...] = ()
+
+    @property
+    def usage(self) -> Usage:
+        return sum((reply.usage for reply in self.replies), Usage())
+
+    def asked(self, inputs: Sequence[Input]) -> PromptTrial:
+        return replace(self, replies=(*self.replies, *self.prompt.ask(inputs)))
+
+    def best(self, examples: Sequence[Example]) -> Reading:
+        ways = (self.prompt, self.prompt.with_prior(self.replies))
+        readings = [Reading(way, right(way, examples, self.replies)) for way in ways]
+        return max(readings, key=lambda reading: reading.count)  # ties: as it is
+
+
+def right(predictor: PromptPredictor, examples: Sequence[Example], replies: Sequence[Reply]) -> tuple[bool, ...]:
+    """Which of these replies to the examples the predictor reads rightly: a prior needs no new replies."""
+    pairs = zip(examples, replies, strict=False)
+    return tuple(is_right(example, predictor.answer(reply)) for example, reply in pairs)
 
 
 def calibrated_best(logprobs: Sequence[float], prior: Sequence[float]) -> int:

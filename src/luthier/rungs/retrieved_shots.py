@@ -6,107 +6,42 @@ Africa ?" with LOC and seven more neighbours. LOC comes out best; the reference 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from luthier.rungs.base import (
-    ask_choices,
-    conversation,
-    instruction,
-    prediction,
-    read_predictor,
-    role_model,
-    same_model,
-    text_of,
-    write_predictor,
-)
-from luthier.types import Embedder, Example, FitContext, Input, Model, Prediction, TaskSpec
+from luthier.rungs.base import instruction, role_model, text_of
+from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
+from luthier.rungs.search import halve
+from luthier.rungs.shots import By, Nearest
+from luthier.types import Embedder, Example, FitContext, TaskSpec
 
 NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
-class RetrievedShotsPredictor:
-    """`vectors` are the unit vectors of `shots`, shape (len(shots), dimension)."""
-
-    model: Model
-    embedder: Embedder
-    system: str
-    shots: tuple[tuple[str, str], ...]
-    vectors: NDArray[np.float32]
-    labels: tuple[str, ...]
-
-    kind = "retrieved-shots"
-
-    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        texts = [text_of(value) for value in inputs]
-        prompts = [
-            conversation(self.system, [self.shots[at] for at in nearest], text)
-            for nearest, text in zip(self.nearest(texts), texts, strict=True)
-        ]
-        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels)]
-
-    def nearest(self, texts: Sequence[str]) -> list[list[int]]:
-        """The neighbours of each text, the nearest last: it stands next to the question."""
-        similarity = np.asarray(self.embedder.embed(texts)) @ self.vectors.T
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
-        return [[int(at) for at in row[::-1]] for row in order]
-
-    def save(self, folder: Path) -> None:
-        content = {
-            "model": self.model.fingerprint,
-            "embedder": self.embedder.fingerprint,
-            "system": self.system,
-            "shots": self.shots,
-            "labels": self.labels,
-        }
-        write_predictor(folder, self.kind, content)
-        np.savez(folder / "vectors.npz", vectors=self.vectors)
-
-    @classmethod
-    def load(cls, folder: Path, models: Mapping[str, Any]) -> RetrievedShotsPredictor:
-        content = read_predictor(folder)
-        with np.load(folder / "vectors.npz", allow_pickle=False) as arrays:
-            vectors = arrays["vectors"]
-        return cls(
-            model=same_model(models, "prompted", content["model"], folder),
-            embedder=same_model(models, "embedder", content["embedder"], folder),
-            system=content["system"],
-            shots=tuple((text, label) for text, label in content["shots"]),
-            vectors=vectors,
-            labels=tuple(content["labels"]),
-        )
-
-    def describe(self) -> Mapping[str, Any]:
-        return {
-            "prompt": self.system,
-            "examples in the prompt": min(NEIGHBOURS, len(self.shots)),
-            "chosen from": len(self.shots),
-            "by similarity of": self.embedder.name,
-        }
-
-
-@dataclass(frozen=True)
 class RetrievedShots:
-    """The eight nearest training examples by embedding (Liu et al. 2022), the nearest last."""
+    """The eight nearest training examples, the nearest last: by meaning, by words, or by both, as dev prefers."""
 
     name = "retrieved-shots"
     rank = 60
     roles = ("prompted", "embedder")
     guarded = False
-    version = "1"
+    version = "2"
 
-    def fit(
-        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
-    ) -> RetrievedShotsPredictor:
+    def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
         embedder: Embedder = role_model(context.models, "embedder", self.name)
         context.working("embedding train", 0, len(train))
         vectors = np.asarray(embedder.embed([text_of(example.input) for example in train]), dtype=np.float32)
-        shots = tuple((text_of(example.input), example.reference) for example in train)
-        return RetrievedShotsPredictor(model, embedder, instruction(task), shots, vectors, task.label_names)
+        pool = tuple((text_of(example.input), example.reference) for example in train)
+        trials = []
+        for by in get_args(By):
+            known = (None, None) if by == "bm25" else (embedder, vectors)
+            shots = Nearest(pool, NEIGHBOURS, by, *known)
+            prompt = PromptPredictor(model, instruction(task), shots, task.label_names)
+            trials.append(PromptTrial(f"nearest by {by}", prompt))
+        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what="ways to find examples")
+        return Chosen(found.reading.predictor, found.describe())

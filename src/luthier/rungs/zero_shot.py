@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from luthier.rungs.base import instruction, role_model
 from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.shots import Fixed
 from luthier.types import Example, FitContext, TaskSpec
 
 
@@ -29,5 +30,5 @@ class ZeroShot:
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> PromptPredictor:
         return PromptPredictor(
-            role_model(context.models, "prompted", self.name), instruction(task), (), task.label_names
+            role_model(context.models, "prompted", self.name), instruction(task), Fixed(), task.label_names
         )

@@ -113,6 +113,7 @@ def _spec(settings: Settings, distinct: Sequence[Distinct], findings: Findings) 
         rungs=settings.rungs,
         models=settings.models,
         seed=settings.seed,
+        search_tokens=settings.search_tokens,
     )
 
 

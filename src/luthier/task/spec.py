@@ -17,7 +17,10 @@ from luthier.task.spelling import fold, suggest
 from luthier.task.template import template_columns
 from luthier.types import About, Constraints, Label, MetricName, Target
 
-RUNG_NAMES = ("majority", "tfidf", "embedding", "zero-shot", "calibrated", "few-shot", "retrieved-shots", "lora")
+RUNG_NAMES = (
+    *("majority", "tfidf", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
+    *("retrieved-shots", "reasoned", "combined", "lora"),
+)
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 LOWEST_NEAR_DUPLICATE = 0.5
 DEFAULT_INSTRUCTION = "Read the text and choose the one label that fits it best."
@@ -350,6 +353,15 @@ class LadderSection(_Section):
         description="The seed of everything random in fitting: the shot sets, the order of training.",
     )
 
+    search_tokens: int = Field(
+        default=100_000,
+        ge=0,
+        description=(
+            "How many tokens one prompt rung may spend on dev while it chooses among its contenders: fresh prompt "
+            "tokens and output tokens; what is cached is free. The first round of a search is always made."
+        ),
+    )
+
     @field_validator("rungs")
     @classmethod
     def _rungs(cls, value: list[str]) -> list[str]:
@@ -370,6 +382,11 @@ class ModelsSection(_Section):
     student: str = Field(default="smollm2-135m", min_length=1, description="The model that is fine-tuned.")
     embedder: str = Field(
         default="all-minilm-l6-v2", min_length=1, description="The model that turns texts into vectors."
+    )
+    teacher: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A stronger model that proposes instructions (extra `reflect`). Left out: none are proposed.",
     )
 
 
@@ -406,6 +423,7 @@ class Settings:
     rungs: tuple[str, ...]
     models: dict[str, str]
     seed: int
+    search_tokens: int
 
 
 def settings(file: File, where: str) -> Settings:
@@ -421,6 +439,7 @@ def settings(file: File, where: str) -> Settings:
         target=Target(target.metric, target.at_least, target.confidence, target.about, target.class_),
         constraints=Constraints(local_only=file.constraints.local_only),
         rungs=tuple(file.ladder.rungs),
-        models=file.models.model_dump(),
+        models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
+        search_tokens=file.ladder.search_tokens,
     )

@@ -1,0 +1,109 @@
+"""Combined: the best instruction with the best examples and, where it helps, a thought; and what each of them is worth.
+
+One example, from input to score: the instruction that dev preferred, eight retrieved neighbours and the batch prior
+stand together before "What is the tallest mountain ?". LOC comes out best; the reference is "LOC"; the score is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from luthier.errors import ModelError
+from luthier.rungs.base import PLAIN_FRAME, instruction, role_model
+from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
+from luthier.rungs.reasoned import ReasonedPredictor
+from luthier.rungs.search import AnswerTrial, Reading, Search, halve, worth
+from luthier.rungs.shots import Fixed, Shots
+from luthier.types import Example, FitContext, TaskSpec
+
+EXAMPLES_FROM = ("few-shot", "many-shot", "retrieved-shots")
+THOUGHT_DEV = 32  # dev examples that a thought is tried on: it costs a hundred times a label
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Every pair of instruction and examples that the rungs below found, halved on dev, then each part taken away."""
+
+    name = "combined"
+    rank = 68
+    roles = ("prompted",)
+    builds_on = ("instructed", *EXAMPLES_FROM, "reasoned")
+    guarded = False
+    version = "1"
+
+    def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
+        model = role_model(context.models, "prompted", self.name)
+        plain = PromptPredictor(model, instruction(task), Fixed(), task.label_names)
+        wordings = {"as written": plain}
+        if isinstance(found := context.fitted.get("instructed"), PromptPredictor):
+            wordings["instructed"] = replace(found, shots=Fixed(), prior=None)
+        sources: dict[str, Shots] = {
+            name: found.shots
+            for name in EXAMPLES_FROM
+            if isinstance(found := context.fitted.get(name), PromptPredictor)
+        }
+        if len(wordings) * (1 + len(sources)) < 3:
+            raise ModelError(
+                "there is nothing to combine",
+                where=self.name,
+                fix=f"put some of {', '.join(self.builds_on)} on the ladder, or leave combined out of [ladder] rungs",
+            )
+        trials = [
+            PromptTrial(f"{wording}, {source}", replace(prompt, shots=shots))
+            for source, shots in (sources or {"no examples": Fixed()}).items()
+            for wording, prompt in wordings.items()
+        ]
+        search = halve(
+            trials, dev, context, budget_tokens=task.search_tokens, what=f"{len(trials)} combinations of what was found"
+        )
+        told = {"combination": search.winner.name, **search.describe()}
+        told["worth on dev"] = _worths(plain, search, context)
+        thinking, gain = _thought(search, context)
+        if gain is not None:
+            told["worth on dev"] = {**told["worth on dev"], "a thought before the answer": gain}
+        return Chosen(thinking or search.reading.predictor, told)
+
+
+def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapping[str, str]:
+    """The winner against itself without its instruction, its examples or its prior, on the same dev examples."""
+    winner, found = search.winner.prompt, {}
+    asked = {trial.prompt: trial for trial, _ in search.trials}
+    without = {
+        "the instruction found": replace(winner, system=plain.system, frame=PLAIN_FRAME),
+        "the examples": replace(winner, shots=Fixed()),
+    }
+    for at, (part, prompt) in enumerate(without.items()):
+        if prompt == winner:
+            continue
+        context.working("measuring what each part is worth on dev", at, len(without))
+        trial = asked.get(prompt, PromptTrial(part, prompt))
+        missing = search.examples[len(trial.replies) :]
+        trial = trial.asked([example.input for example in missing]) if missing else trial
+        found[part] = worth(search.reading.right, trial.best(search.examples).right)
+    if search.reading.predictor.prior is not None:
+        as_it_is = PromptTrial(part := "the prior", winner, search.winner.replies)
+        found[part] = worth(search.reading.right, _unread(as_it_is, search).right)
+    return found
+
+
+def _unread(trial: PromptTrial, search: Search) -> Reading:
+    """The same replies without any prior."""
+    answers = [trial.prompt.answer(reply) for reply in trial.replies]
+    pairs = zip(search.examples, answers, strict=False)
+    return Reading(trial.prompt, tuple(answer.output in example.references for example, answer in pairs))
+
+
+def _thought(search: Search, context: FitContext) -> tuple[Any, str | None]:
+    """The winner with a thought before its answer, where dev prefers that; and what the thought is worth."""
+    way = context.fitted.get("reasoned")
+    if not isinstance(way, ReasonedPredictor):
+        return None, None
+    context.working("trying a thought before the answer on dev")
+    some = search.examples[:THOUGHT_DEV]
+    thinking = replace(way, prompt=replace(search.reading.predictor, prior=None))
+    reading = AnswerTrial("thought", thinking).asked([example.input for example in some]).best(some)
+    before = search.reading.right[: len(some)]
+    better = reading.count > sum(before)  # a tie goes to the cheaper one
+    return (thinking if better else None), worth(reading.right, before)
