@@ -350,3 +350,34 @@ def test_two_climbs_in_one_folder_do_not_corrupt_it(tmp_path: Path, start: Start
     assert start(path, tmp_path / "first.json").wait(180) == 0
     with sqlite3.connect(tmp_path / ".luthier" / "luthier.db") as store:
         assert store.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_every_prompt_rung_races_and_the_best_prompt_tells_how_steady_it_is(tmp_path: Path) -> None:
+    """A model that is never sure enough: each prompt rung is fitted, raced and judged, and resumed from the store."""
+    rungs = (
+        "zero-shot",
+        "calibrated",
+        "instructed",
+        "few-shot",
+        "many-shot",
+        "retrieved-shots",
+        "reasoned",
+        "combined",
+    )
+
+    def shaky(messages: tuple[Message, ...]) -> str:
+        said = script(messages)
+        return said if len(messages[-1].content) % 3 else ("cold" if said == "warm" else "warm")
+
+    given = {"prompted": ScriptedModel(shaky, name="shaky"), "embedder": HashEmbedder()}
+    path = task_at(tmp_path, rungs=rungs, at_least=0.97)
+    verdict = luthier.run(path, models=given)
+    assert {result.candidate.rung: result.outcome for result in verdict.candidates} == dict.fromkeys(
+        rungs, Outcome.DOES_NOT_MEET
+    )
+    steady = [result for result in verdict.candidates if result.consistency]
+    assert len(steady) == 1
+    assert steady[0].consistency["inputs"] == 24
+    assert steady[0].consistency["reworded"]["mean"] == 1.0, "the script never looks at the instruction"
+    again = luthier.run(path, models=given)
+    assert timeless(again)["candidates"] == timeless(verdict)["candidates"]

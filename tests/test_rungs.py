@@ -14,9 +14,10 @@ from luthier.errors import ModelError, SpecError, StoreError
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.rungs import LADDER, ladder, load_predictor
-from luthier.rungs.base import instruction
+from luthier.rungs.base import instruction, rewordings
 from luthier.rungs.calibrated import Calibrated
 from luthier.rungs.combined import Combined
+from luthier.rungs.consistency import consistency
 from luthier.rungs.embedding import Embedding
 from luthier.rungs.few_shot import MOST_SHOTS, FewShot, shot_sets
 from luthier.rungs.instructed import Instructed, telling_words, typical
@@ -402,3 +403,27 @@ def test_combined_tells_what_each_part_is_worth_and_refuses_to_combine_nothing(t
         assert found.choice["worth on dev"][part].startswith("+56.2 points [+"), "all of the b's among 32"
     with pytest.raises(ModelError, match="nothing to combine"):
         Combined().fit(SPEC, train, dev, context(models, tmp_path))
+
+
+def test_consistency_counts_what_changes_in_other_words_and_in_another_draw() -> None:
+    """Sure about suns in any wording; about moons a coin, that falls otherwise when the prompt begins otherwise."""
+
+    def moody(messages: tuple[Message, ...]) -> dict[str, float]:
+        if "sun" in messages[-1].content:
+            return {"a": -1e-9, "b": -50.0}
+        share = 0.6 if messages[0].content.startswith("Your task") else 0.4
+        return {"a": math.log(share), "b": math.log(1 - share)}
+
+    predictor = PromptPredictor(ScriptedModel(moody), instruction(SPEC), Fixed(), LABELS)
+    found = consistency(predictor, ["sun"] * 3 + ["moon"], lambda done, total: None)
+    assert (found.inputs, found.rewordings) == (4, 3)
+    assert found.reworded.mean == 0.75
+    assert found.repeated is not None
+    assert found.repeated.mean == pytest.approx((3 + 0.4**2 + 0.6**2) / 4)
+    assert found.repeated.low < found.repeated.mean < found.repeated.high
+
+
+def test_rewordings_say_the_same_in_other_words() -> None:
+    texts = rewordings(instruction(SPEC))
+    assert len({*texts, instruction(SPEC)}) == 4
+    assert all(("Say a or b." in text and "one" in text) or "label" in text for text in texts)

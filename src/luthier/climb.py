@@ -25,6 +25,8 @@ from luthier.models import catalog
 from luthier.models.embed import CachedEmbedder
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
+from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
+from luthier.rungs.consistency import Rewordable, consistency
 from luthier.store import FitRecord, RunRecord, Store
 from luthier.task import load_task
 from luthier.types import (
@@ -118,6 +120,7 @@ class _Climb:
             record = self._begin(candidates)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+            self._measure_consistency()
             verdict = self._decided(record, time.perf_counter() - started)
             self.store.finish_run(record.id, verdict.to_summary(), self._now())
             self.store.close()
@@ -272,6 +275,29 @@ class _Climb:
         self.fitted[rung.name] = (load_predictor(folder, models), record)
         return self.fitted[rung.name]
 
+    # ------------------------------------------------------------ how steady the answers are
+
+    def _measure_consistency(self) -> None:
+        """For the best prompt that was raced, and for each tuned model: how often it says the same again, on dev."""
+        inputs = [example.input for example in self.task.dev[: self.task.spec.consistency]]
+        raced = [(at, run) for at, run in enumerate(self.runs) if run.rows and run.candidate.rung in self.fitted]
+        steady = {at: found for at, run in raced if isinstance(found := self.fitted[run.candidate.rung][0], Rewordable)}
+        tuned = [at for at in steady if self.runs[at].guarded]
+        prompts = [at for at in steady if not self.runs[at].guarded]
+        best = [max(prompts, key=lambda at: _mean_score(self.runs[at]))] if prompts else []
+        for at in (*best, *tuned) if inputs else ():
+            name = self.runs[at].candidate.name
+            key = digest("consistency", CONSISTENCY_VERSION, self.runs[at].fingerprint, inputs)
+
+            def working(done: int, total: int, name: str = name) -> None:
+                self.listen(Event("working", name, "asking again in other words", done, total))
+
+            known = self.store.measurement(key)
+            if known is None:
+                known = consistency(steady[at], inputs, working).describe()
+                self.store.keep_measurement(key, known)
+            self.runs[at] = replace(self.runs[at], consistency=known)
+
     # ------------------------------------------------------------ the verdict
 
     def _decided(self, record: RunRecord, seconds: float) -> Verdict:
@@ -369,6 +395,11 @@ def power_line(task: Task, alpha: float) -> str:
         f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}): "
         "what lies between will mostly stay INCONCLUSIVE"
     )
+
+
+def _mean_score(run: EvalRun) -> float:
+    known = [row.score.value for row in run.rows if row.score.value is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 class _CannotFit(Exception):

@@ -88,6 +88,13 @@ _fits = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
 )
 
+_measurements = sa.Table(  # what is measured beside the races, on dev
+    "measurements",
+    _meta,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 _accesses = sa.Table(
     "test_accesses",
     _meta,
@@ -390,6 +397,20 @@ class Store:
                     seconds=record.seconds,
                 )
             )
+
+    # ------------------------------------------------------------ measurements on dev
+
+    def measurement(self, key: str) -> dict[str, Any] | None:
+        """What was measured under this content address before, or None."""
+        with self._transaction() as db:
+            query = sa.select(_measurements.c.value).where(_measurements.c.key == key)
+            text = db.execute(query).scalar_one_or_none()
+        return None if text is None else json.loads(text)
+
+    def keep_measurement(self, key: str, value: Mapping[str, Any]) -> None:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        with self._transaction() as db:
+            db.execute(_measurements.insert().prefix_with("OR IGNORE").values(key=key, value=text))
 
 
 def _configure(connection: Any, _record: Any) -> None:

@@ -301,7 +301,8 @@ class EvalRun:
     `rows` stand in the test order, from its beginning without gaps; `population` counts the examples of the whole
     split, `groups` the independent observations it can give; `grouped`: some of them have several examples, so that
     their means are judged by betting (known before the first score, as a sequence demands). A candidate that was not
-    raced has no rows and a `not_measured` reason. `remote`: its inputs left this machine; `guarded`: fitting changed a
+    raced has no rows and a `not_measured` reason. `consistency` says how often its answers stay the same on dev, where
+    that was measured. `remote`: its inputs left this machine; `guarded`: fitting changed a
     model's weights.
     """
 
@@ -320,6 +321,7 @@ class EvalRun:
     race_seconds: float = 0.0
     exhaustive: bool = False
     gave_up: bool = False
+    consistency: Mapping[str, Any] = field(default_factory=dict)
     not_measured: str | None = None
 
     @property
@@ -365,6 +367,7 @@ class CandidateResult:
     approximate: bool = False
     more: MoreExamples | None = None
     unsettled: tuple[str, ...] = ()
+    consistency: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- the task
@@ -384,6 +387,7 @@ class TaskSpec:
     models: Mapping[str, str]
     seed: int = 0
     search_tokens: int = 100_000  # what one prompt rung may spend on dev while it chooses
+    consistency: int = 0  # on how many dev inputs it is measured whether answers stay the same
 
     @property
     def label_names(self) -> tuple[str, ...]:

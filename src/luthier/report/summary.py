@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.report import evidence
 from luthier.report.findings import label_rows, rows_of, split_sizes
-from luthier.report.plain import REPORT, count, flat, level, phrase, plain, words
+from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions
 from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
@@ -46,8 +46,8 @@ RUNGS: Mapping[str, tuple[str, str]] = {
     ),
     "instructed": (
         "A prompt in better words",
-        "Tries other words for the task, what the labels mean and how the answer is asked for, and keeps what does best "
-        "on dev. A stronger model may propose some, where the task names one.",
+        "Tries other words for the task, what the labels mean and how the answer is asked for, and keeps what does "
+        "best on dev. A stronger model may propose some, where the task names one.",
     ),
     "few-shot": (
         "A prompt with fixed examples",
@@ -136,6 +136,7 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
         "more_examples": result.more,
         "reasons": result.reasons,
         "usage": result.usage,
+        "consistency": result.consistency,
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
     }
@@ -170,6 +171,26 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
         "limits": _limits(facts),
     }
     return plain(summary)  # type: ignore[no-any-return]
+
+
+def steady_sentences(found: Mapping[str, Any]) -> list[str]:
+    """How often a candidate says the same again, in sentences; none where it was not measured.
+
+    >>> steady_sentences({"inputs": 24, "rewordings": 3, "repeated": None,
+    ...                   "reworded": {"mean": 0.75, "low": 0.551, "high": 0.88}})
+    ['In 3 other wordings of its instruction it gives the same answer to 75.0 % [55.1, 88.0] of 24 dev inputs.']
+    """
+    if not found:
+        return []
+    sentences = [
+        f"In {found['rewordings']} other wordings of its instruction it gives the same answer to "
+        f"{interval(found['reworded'])} of {found['inputs']} dev inputs."
+    ]
+    if found["repeated"] is not None:
+        sentences.append(
+            f"Two answers drawn at temperature 1 agree with a probability of {interval(found['repeated'])}."
+        )
+    return sentences
 
 
 def headline(sentence: str) -> dict[str, str]:
@@ -225,6 +246,7 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "touches_target": _touches_target(result, facts.task.target),
         "more_sentence": more_sentence(result),
         "fit": _fit(run),
+        "steady": steady_sentences(result.consistency),
         "race_seconds": run.race_seconds if run else 0.0,
         "right_count": sum(map(evidence.is_right, rows)),
         "wrong_count": sum(map(evidence.is_wrong, rows)),

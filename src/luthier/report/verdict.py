@@ -145,6 +145,7 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
         approximate=judgement.approximate,
         more=more,
         unsettled=may.unsettled,
+        consistency=run.consistency,
     )
 
 

@@ -12,6 +12,7 @@ from luthier.types import Input, Message, Model, Prediction, Reply, Request, Tas
 
 FORMAT = 1
 PLAIN_FRAME = "{input}"
+BRIEF = "Answer with one label and nothing else."
 
 
 def write_predictor(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -74,7 +75,17 @@ def instruction(task: TaskSpec, hints: Mapping[str, str] | None = None) -> str:
     for label in task.labels:
         meaning = " ".join(part for part in (label.description, (hints or {}).get(label.name, "")) if part)
         lines.append(f"{label.name}: {meaning}" if meaning else label.name)
-    return "\n".join([*lines, "", "Answer with one label and nothing else."])
+    return "\n".join([*lines, "", BRIEF])
+
+
+def rewordings(system: str) -> list[str]:
+    """A prompt's system message in other words that mean the same: the rule told otherwise, and told first."""
+    body = system.removesuffix(BRIEF).strip()
+    return [
+        f"{body}\n\nReply with just the label that fits.",
+        f"{BRIEF}\n\n{body}",
+        f"Your task: {body}\n\nGive exactly one of the labels as your answer.",
+    ]
 
 
 def framed(frame: str, text: str) -> str:

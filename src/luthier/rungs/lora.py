@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from luthier.rungs.base import (
     write_predictor,
 )
 from luthier.train.recipe import Recipe
-from luthier.types import Example, FitContext, Input, Message, Prediction, TaskSpec
+from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
 
 # The tuned model needs no instruction; without a system message a template may put in a longer one of its own.
 SYSTEM = "Classify."
+REWORDED = ("Classify the text.", "Name the class.", "Which label fits?")
 ADAPTER = "adapter"
 
 
@@ -135,8 +136,22 @@ class LoraPredictor:
         return self.base.with_adapter(self.adapter)
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        prompts = [_prompt(self.system, value) for value in inputs]
-        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels)]
+        return [self.answer(reply) for reply in self.ask(inputs)]
+
+    def ask(self, inputs: Sequence[Input]) -> list[Reply]:
+        return ask_choices(self.model, [_prompt(self.system, value) for value in inputs], self.labels)
+
+    def answer(self, reply: Reply) -> Prediction:
+        return prediction(reply)
+
+    def reworded(self) -> Sequence[LoraPredictor]:
+        """The same weights under other system messages that mean the same; none for a template that takes none."""
+        if self.system is None:
+            return []
+        others = [replace(self, system=system) for system in REWORDED]
+        for other in others:
+            other.__dict__["model"] = self.model  # merging the adapter again would copy the weights once more
+        return others
 
     def save(self, folder: Path) -> None:
         content = {

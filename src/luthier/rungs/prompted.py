@@ -19,6 +19,7 @@ from luthier.rungs.base import (
     framed,
     prediction,
     read_predictor,
+    rewordings,
     same_model,
     text_of,
     write_predictor,
@@ -72,6 +73,10 @@ class PromptPredictor:
             return prediction(reply)
         best = self.labels[calibrated_best(_logprobs(reply), self.prior)]
         return prediction(replace(reply, texts=(best,)))
+
+    def reworded(self) -> Sequence[PromptPredictor]:
+        """The same prompt in other words that mean the same."""
+        return [replace(self, system=system) for system in rewordings(self.system)]
 
     def with_prior(self, replies: Sequence[Reply]) -> PromptPredictor:
         """The same prompt, calibrated by what it said to inputs whose labels are not looked at.

@@ -114,6 +114,7 @@ def _spec(settings: Settings, distinct: Sequence[Distinct], findings: Findings) 
         models=settings.models,
         seed=settings.seed,
         search_tokens=settings.search_tokens,
+        consistency=settings.consistency,
     )
 
 

@@ -362,6 +362,15 @@ class LadderSection(_Section):
         ),
     )
 
+    consistency: int = Field(
+        default=24,
+        ge=0,
+        description=(
+            "On how many dev inputs it is measured how often the best prompt and the fine-tuned model say the same "
+            "again (drawn twice, and asked in other words); 0: not at all."
+        ),
+    )
+
     @field_validator("rungs")
     @classmethod
     def _rungs(cls, value: list[str]) -> list[str]:
@@ -424,6 +433,7 @@ class Settings:
     models: dict[str, str]
     seed: int
     search_tokens: int
+    consistency: int
 
 
 def settings(file: File, where: str) -> Settings:
@@ -442,4 +452,5 @@ def settings(file: File, where: str) -> Settings:
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
+        consistency=file.ladder.consistency,
     )

@@ -1,0 +1,71 @@
+"""Consistency: how often a prompted or tuned model says the same again: drawn twice, and asked in other words.
+
+One example: to "Who was Galileo ?" the model gives HUM 0.9 and DESC 0.1, so two answers drawn at temperature 1 agree
+with probability 0.82. Asked with "Classify the text." instead of "Classify." it still says HUM: this input holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from scipy.special import log_softmax
+
+from luthier import stats
+from luthier.types import Estimate, Input, Prediction, Predictor, Reply
+
+CONFIDENCE = 0.95
+VERSION = 1  # changes with the rewordings or with what is counted
+
+
+@runtime_checkable
+class Rewordable(Protocol):
+    """A predictor whose instruction can be put in other words that mean the same."""
+
+    def ask(self, inputs: Sequence[Input]) -> list[Reply]: ...
+    def answer(self, reply: Reply) -> Prediction: ...
+    def reworded(self) -> Sequence[Predictor]: ...
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Shares with 95 % intervals at a fixed n (mean over inputs; not part of the promise behind an outcome).
+
+    `repeated`: the probability that two answers drawn at temperature 1 agree, from the label probabilities themselves,
+    None where the model gives none. `reworded`: the share of inputs whose answer is the same in all rewordings.
+    """
+
+    inputs: int
+    repeated: Estimate | None
+    reworded: Estimate
+    rewordings: int
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def consistency(predictor: Rewordable, inputs: Sequence[Input], working: Callable[[int, int], None]) -> Consistency:
+    """Ask about the inputs as raced, and in each rewording; `working` hears how many of all askings are done."""
+    others = predictor.reworded()
+    working(0, 1 + len(others))
+    replies = predictor.ask(inputs)
+    first = [predictor.answer(reply).output for reply in replies]
+    same = np.ones(len(inputs), dtype=bool)
+    for at, other in enumerate(others):
+        working(at + 1, 1 + len(others))
+        answers = [prediction.output for prediction in other.predict(inputs)]
+        same &= np.array([a is not None and a == b for a, b in zip(first, answers, strict=True)], dtype=bool)
+    low, high = stats.wilson(int(same.sum()), len(inputs), CONFIDENCE)
+    reworded = Estimate(float(same.mean()), low, high, len(inputs), "wilson")
+    return Consistency(len(inputs), _repeated(replies), reworded, len(others))
+
+
+def _repeated(replies: Sequence[Reply]) -> Estimate | None:
+    known = [reply.choice_logprobs for reply in replies if reply.error is None and reply.choice_logprobs is not None]
+    if not known:
+        return None
+    agree = np.exp(2 * log_softmax(np.array(known), axis=1)).sum(axis=1)
+    low, high = stats.betting_sequence(agree, 1 - CONFIDENCE)
+    return Estimate(float(agree.mean()), float(low[-1]), float(high[-1]), len(known), "betting")
