@@ -111,7 +111,7 @@ DEFECTS = [
     (toml(task='name = "t"\nlabels = ["a", "a"]'), "[task] labels", "twice", "once"),
     (toml(task='name = "t"\nlabels = ["a ", "b"]'), "[task] labels", "spaces", "without"),
     (toml(task='name = "t"\nlabels = [1, 2]'), "[task] labels", "not text", "quotes"),
-    (toml(task='name = "t"\nkind = "generation"'), "[task] kind", "not a choice", '"classification"'),
+    (toml(task='name = "t"\nkind = "regression"'), "[task] kind", "not a choice", '"classification"'),
     (toml(task="name = 3"), "[task] name", "3 is not text", 'name = "3"'),
     (toml(targets="x = 1"), "", "[targets] is not a section", "did you mean 'target'"),
     ("seed = 1\n" + toml(), "", "outside every section", "[split] or [ladder]"),

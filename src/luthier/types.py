@@ -47,8 +47,24 @@ class Label:
     description: str = ""
 
 
-MetricName = Literal["accuracy", "macro_f1", "precision", "recall", "f1"]
+Kind = Literal["classification", "generation", "extraction"]
+MetricName = Literal[
+    "accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "f1",
+    "exact_match",
+    "rouge_l",
+    "chrf",
+    "bleu",
+    "judge",
+    "record_exact",
+    "field_f1",
+]
+Scale = Literal["yes/no", "1-5", "preference"]
 About = Literal["inputs to come", "split"]
+_METRIC_WORDS = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "judge": "judge's score", "field_f1": "field-F1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,9 @@ class Target:
 
     @property
     def metric_name(self) -> str:
-        return f"{self.metric} of '{self.label}'" if self.label is not None else self.metric.replace("_", "-")
+        if self.label is not None:
+            return f"{self.metric} of '{self.label}'"
+        return _METRIC_WORDS.get(self.metric, self.metric.replace("_", "-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,10 +384,14 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is wanted, without the data: all that a rung may know besides train and dev."""
+    """What is wanted, without the data: all that a rung may know besides train and dev.
+
+    `labels` is empty but for classification, and the fields after `seed` say nothing there: `max_tokens` bounds a
+    written answer, `schema` is the JSON schema of an extracted record, `rubric` and `scale` tell a judge how to judge.
+    """
 
     name: str
-    kind: Literal["classification"]
+    kind: Kind
     instruction: str
     labels: tuple[Label, ...]
     target: Target
@@ -377,6 +399,10 @@ class TaskSpec:
     rungs: tuple[str, ...]
     models: Mapping[str, str]
     seed: int = 0
+    max_tokens: int = 0
+    schema: Mapping[str, Any] | None = None
+    rubric: str = ""
+    scale: Scale = "yes/no"
 
     @property
     def label_names(self) -> tuple[str, ...]:

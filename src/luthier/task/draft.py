@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.task.answers import is_nothing
 from luthier.task.data import Table, format_of
-from luthier.task.records import is_nothing
 from luthier.task.spec import DEFAULT_INSTRUCTION
 from luthier.task.spelling import fold
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.errors import DataError
+from luthier.task.answers import is_nothing
 from luthier.task.data import Dialect, Table, format_of, read_bytes, read_table
 from luthier.task.draft import INPUT_NAMES, Column, Draft
-from luthier.task.records import is_nothing
 from luthier.task.spelling import fold
 
 _DELIMITERS = ",;\t|"
