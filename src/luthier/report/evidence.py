@@ -119,7 +119,8 @@ def narrowing(run: EvalRun, estimate: Estimate | None, task: TaskSpec) -> dict[s
     if estimate.method == "census" or not values:
         return _no_points("the whole split was scored: the figure is what it is, without an interval")
     ends = [np.array([_mean(known, missing) for known in values]) for missing in (0.0, 1.0)]
-    low, high = _sequence(ends[0], ends[1], run, target)
+    betting = run.grouped or not measured.binary
+    low, high = _sequence(ends[0], ends[1], run, target, betting=betting)
     means = _running_mean([_mean([v for v in known if v is not None], 0.0) for known in values], values)
     at = np.unique(np.linspace(0, len(values) - 1, min(MOST_POINTS, len(values))).round().astype(int))
     points = [[int(i) + 1, *(round(float(v), 6) for v in (means[i], low[i], high[i]))] for i in at.tolist()]
@@ -130,10 +131,12 @@ def _no_points(why_not: str) -> dict[str, Any]:
     return {"points": [], "why_not": why_not}
 
 
-def _sequence(low_scores: Floats, high_scores: Floats, run: EvalRun, target: Target) -> tuple[Floats, Floats]:
+def _sequence(
+    low_scores: Floats, high_scores: Floats, run: EvalRun, target: Target, *, betting: bool
+) -> tuple[Floats, Floats]:
     """The low end from the one scores, the high end from the other; shares, for inputs to come or for the split."""
     whole = run.groups if target.about == "split" else None
-    if run.grouped:
+    if betting:
         return (
             stats.betting_sequence(low_scores, run.alpha, population=whole)[0],
             stats.betting_sequence(high_scores, run.alpha, population=whole)[1],

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+DEEPEST = 32  # levels of a record: what walks through it must not run out of stack on what a model wrote
+
 
 class NotARecord(Exception):
     """Why a text is no record, in a few words."""
@@ -35,7 +37,23 @@ def read_record(text: str) -> dict[str, Any]:
         raise NotARecord("a number with too many digits") from None
     if not isinstance(found, dict):
         raise NotARecord("JSON, but no object")
+    if _deeper_than(found, DEEPEST):
+        raise NotARecord("nested too deeply")
     return found
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
