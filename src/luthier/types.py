@@ -202,9 +202,10 @@ class Predictor(Protocol):
 
 
 class Rung(Protocol):
-    """One way to customize, unfitted. `role` names the model it needs ("prompted", "student", "embedder"; None: none).
+    """One way to customize, unfitted. `roles` names the models it needs ("prompted", "student", "embedder").
 
-    `guarded` says that fitting changes the model's weights, so that the forgetting guard has to pass it.
+    `kinds` are the kinds of task it can answer. `guarded` says that fitting changes the model's weights, so that the
+    forgetting guard has to pass it.
     """
 
     @property
@@ -213,6 +214,8 @@ class Rung(Protocol):
     def rank(self) -> int: ...
     @property
     def roles(self) -> tuple[str, ...]: ...
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
     @property
     def guarded(self) -> bool: ...
     @property
@@ -377,6 +380,7 @@ class CandidateResult:
     approximate: bool = False
     more: MoreExamples | None = None
     unsettled: tuple[str, ...] = ()
+    rates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- the task

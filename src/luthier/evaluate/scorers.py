@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from luthier.errors import ModelError
 from luthier.evaluate.extraction import FieldF1, RecordExact
-from luthier.evaluate.judge import Judge
+from luthier.evaluate.judge import PROMPTS, Judge
 from luthier.evaluate.texts import Bleu, ChrF, RougeL, SameText, bleu
 from luthier.types import Example, MetricName, Model, Prediction, Row, Score, Scorer, Target, TaskSpec, digest
 
@@ -36,6 +36,18 @@ def dev_scorer(task: TaskSpec) -> FingerprintedScorer:
     """The scorer by which a choice is made on dev: no judge is asked, and half a success counts where that is known."""
     finer: Mapping[MetricName, MetricName] = {"bleu": "chrf", "judge": "chrf", "record_exact": "field_f1"}
     return _scorer(task, finer.get(task.target.metric, task.target.metric), None)
+
+
+def signatures(task: TaskSpec) -> dict[str, str]:
+    """What a published figure of this metric has to name: the library's signature, or the judge's prompts and scale."""
+    name = task.target.metric
+    if name == "judge":
+        return {"name": name, "prompts": PROMPTS, "scale": task.scale, "rubric": task.rubric}
+    if name == "bleu":
+        return {"name": name, "signature": Bleu().signature}
+    if name == "chrf":
+        return {"name": name, "signature": f"mean over answers of {ChrF().signature}"}
+    return {"name": name}
 
 
 def _scorer(task: TaskSpec, name: MetricName, judge: Model | None) -> FingerprintedScorer:

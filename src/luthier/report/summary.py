@@ -118,6 +118,7 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
         "population": result.population,
         "decided_at": result.decided_at,
         "unscored": result.unscored,
+        "rates": result.rates,
         "approximate": result.approximate,
         "more_examples": result.more,
         "reasons": result.reasons,

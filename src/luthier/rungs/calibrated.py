@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from luthier.rungs.base import LABELLED
 from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, right
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Example, FitContext, TaskSpec
@@ -28,6 +29,7 @@ class Calibrated:
     name = "calibrated"
     rank = 45
     roles = ("prompted",)
+    kinds = LABELLED
     guarded = False
     version = "2"
 

@@ -1,4 +1,4 @@
-"""A prompted model as a predictor: one fixed prompt, all labels scored exactly, perhaps against a prior."""
+"""A prompted model as a predictor: one fixed prompt; labels are scored exactly, other answers are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from luthier.errors import ModelError
-from luthier.rungs.base import ask_choices, conversation, prediction, read_predictor, same_model, write_predictor
+from luthier.rungs.base import (
+    Writing,
+    ask,
+    conversation,
+    prediction,
+    read_predictor,
+    same_model,
+    write_predictor,
+    written,
+)
 from luthier.types import Example, Input, Model, Prediction, Reply
 
 # Zhao et al. 2021, section 5: content-free inputs, whose label probabilities show the prompt's own bias.
@@ -21,7 +30,7 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 @dataclass(frozen=True)
 class PromptPredictor:
-    """Scores every label after one fixed prompt; the best one is the answer.
+    """Scores every label after one fixed prompt; the best one is the answer. With `writing` an answer is written.
 
     `prior` holds a log-probability a label that is subtracted before labels are compared (contextual calibration);
     None compares the plain log-probabilities.
@@ -33,6 +42,7 @@ class PromptPredictor:
     labels: tuple[str, ...]
     prior: tuple[float, ...] | None = None
     role: str = "prompted"
+    writing: Writing | None = None
 
     kind = "prompt"
 
@@ -40,8 +50,8 @@ class PromptPredictor:
         return [self.answer(reply) for reply in self.ask(inputs)]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
-        prompts = [conversation(self.system, self.shots, value) for value in inputs]
-        return ask_choices(self.model, prompts, self.labels)
+        prompts = [conversation(self.system, self.shots, value, self.writing) for value in inputs]
+        return ask(self.model, prompts, self.labels, self.writing)
 
     def answer(self, reply: Reply) -> Prediction:
         """A reply to this prompt as a prediction: the best label, against the prior where there is one."""
@@ -71,6 +81,7 @@ class PromptPredictor:
             "shots": self.shots,
             "labels": self.labels,
             "prior": self.prior,
+            **written(self.writing),
         }
         write_predictor(folder, self.kind, content)
 
@@ -85,6 +96,7 @@ class PromptPredictor:
             labels=tuple(content["labels"]),
             prior=None if prior is None else tuple(prior),
             role=content["role"],
+            writing=Writing.saved(content),
         )
 
     def describe(self) -> Mapping[str, Any]:

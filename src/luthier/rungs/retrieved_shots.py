@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.rungs.base import (
-    ask_choices,
+    EVERY_KIND,
+    Writing,
+    ask,
     conversation,
     instruction,
     prediction,
@@ -24,6 +26,7 @@ from luthier.rungs.base import (
     same_model,
     text_of,
     write_predictor,
+    written,
 )
 from luthier.types import Embedder, Example, FitContext, Input, Model, Prediction, TaskSpec
 
@@ -40,16 +43,17 @@ class RetrievedShotsPredictor:
     shots: tuple[tuple[str, str], ...]
     vectors: NDArray[np.float32]
     labels: tuple[str, ...]
+    writing: Writing | None = None
 
     kind = "retrieved-shots"
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         texts = [text_of(value) for value in inputs]
         prompts = [
-            conversation(self.system, [self.shots[at] for at in nearest], text)
-            for nearest, text in zip(self.nearest(texts), texts, strict=True)
+            conversation(self.system, [self.shots[at] for at in nearest], value, self.writing)
+            for nearest, value in zip(self.nearest(texts), inputs, strict=True)
         ]
-        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels)]
+        return [prediction(reply) for reply in ask(self.model, prompts, self.labels, self.writing)]
 
     def nearest(self, texts: Sequence[str]) -> list[list[int]]:
         """The neighbours of each text, the nearest last: it stands next to the question."""
@@ -64,6 +68,7 @@ class RetrievedShotsPredictor:
             "system": self.system,
             "shots": self.shots,
             "labels": self.labels,
+            **written(self.writing),
         }
         write_predictor(folder, self.kind, content)
         np.savez(folder / "vectors.npz", vectors=self.vectors)
@@ -80,6 +85,7 @@ class RetrievedShotsPredictor:
             shots=tuple((text, label) for text, label in content["shots"]),
             vectors=vectors,
             labels=tuple(content["labels"]),
+            writing=Writing.saved(content),
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -98,6 +104,7 @@ class RetrievedShots:
     name = "retrieved-shots"
     rank = 60
     roles = ("prompted", "embedder")
+    kinds = EVERY_KIND
     guarded = False
     version = "1"
 
@@ -109,4 +116,6 @@ class RetrievedShots:
         context.working("embedding train", 0, len(train))
         vectors = np.asarray(embedder.embed([text_of(example.input) for example in train]), dtype=np.float32)
         shots = tuple((text_of(example.input), example.reference) for example in train)
-        return RetrievedShotsPredictor(model, embedder, instruction(task), shots, vectors, task.label_names)
+        return RetrievedShotsPredictor(
+            model, embedder, instruction(task), shots, vectors, task.label_names, Writing.of(task)
+        )

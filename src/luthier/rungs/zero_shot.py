@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.rungs.base import instruction, role_model
+from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model
 from luthier.rungs.prompted import PromptPredictor
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -22,6 +22,7 @@ class ZeroShot:
     name = "zero-shot"
     rank = 40
     roles = ("prompted",)
+    kinds = EVERY_KIND
     guarded = False
     version = "1"
 
@@ -29,5 +30,9 @@ class ZeroShot:
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> PromptPredictor:
         return PromptPredictor(
-            role_model(context.models, "prompted", self.name), instruction(task), (), task.label_names
+            role_model(context.models, "prompted", self.name),
+            instruction(task),
+            (),
+            task.label_names,
+            writing=Writing.of(task),
         )

@@ -19,7 +19,17 @@ from luthier.task.spelling import fold, suggest
 from luthier.task.template import template_columns
 from luthier.types import About, Constraints, Kind, Label, MetricName, Scale, Target
 
-RUNG_NAMES = ("majority", "tfidf", "embedding", "zero-shot", "calibrated", "few-shot", "retrieved-shots", "lora")
+RUNG_NAMES = (
+    "majority",
+    "tfidf",
+    "nearest",
+    "embedding",
+    "zero-shot",
+    "calibrated",
+    "few-shot",
+    "retrieved-shots",
+    "lora",
+)
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 LOWEST_NEAR_DUPLICATE = 0.5
 DEFAULT_INSTRUCTION = RULES["classification"].instruction
