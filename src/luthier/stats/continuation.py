@@ -10,6 +10,8 @@ from luthier.stats.checks import Ints, bounded_scores, check_open
 
 _LOOKS = 64  # times of a continuation at which it is looked at
 _DRAWS = 400
+# counts held at once: 16 MB. Few large products: with small ones, threads of the algebra library wait for each other
+_CELLS = 2_000_000
 
 
 def continued_races(
@@ -45,18 +47,25 @@ def continued_races(
     bases = [gain[: low.size].sum(axis=0) for gain in gains]
     prior = np.append(np.ones(low.size), (0.5, 0.5))
     found = np.full((2, draws), -1, dtype=np.int64)
-    for draw in range(draws):
-        weights = rng.dirichlet(prior)
-        counts = np.cumsum(rng.multinomial(steps, weights), axis=0)
-        times = [
-            _first(log_mixture(base[None, :] + counts @ gain) >= -np.log(alpha), looks)
-            for base, gain in zip(bases, gains, strict=True)
-        ]
-        winner = int(np.argmin(times))
-        if times[winner] <= further:
-            found[winner, draw] = times[winner]
+    chunk = max(1, _CELLS // (looks.size * prior.size))
+    for begin in range(0, draws, chunk):
+        size = min(chunk, draws - begin)
+        weights = rng.dirichlet(prior, size=size)
+        counts = np.stack([np.cumsum(rng.multinomial(steps, each), axis=0) for each in weights]).astype(np.float64)
+        times = np.array(
+            [
+                _crossing(log_mixture(base + counts @ gain) >= -np.log(alpha), looks)
+                for base, gain in zip(bases, gains, strict=True)
+            ]
+        )
+        for side in (0, 1):
+            first = (times[side] <= further) & (times[side] <= times[1 - side])
+            if side == 1:
+                first &= times[1] < times[0]
+            found[side, begin : begin + size] = np.where(first, times[side], -1)
     return found[0], found[1]
 
 
-def _first(crossed: NDArray[np.bool_], looks: Ints) -> int:
-    return int(looks[crossed.argmax()]) if crossed.any() else int(looks[-1]) + 1
+def _crossing(crossed: NDArray[np.bool_], looks: Ints) -> Ints:
+    """The first look at which each row has crossed; one more than the last where it never does."""
+    return np.where(crossed.any(axis=-1), looks[crossed.argmax(axis=-1)], looks[-1] + 1)
