@@ -68,4 +68,4 @@ def continued_races(
 
 def _crossing(crossed: NDArray[np.bool_], looks: Ints) -> Ints:
     """The first look at which each row has crossed; one more than the last where it never does."""
-    return np.where(crossed.any(axis=-1), looks[crossed.argmax(axis=-1)], looks[-1] + 1)
+    return np.asarray(np.where(crossed.any(axis=-1), looks[crossed.argmax(axis=-1)], looks[-1] + 1), np.int64)
