@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from luthier.rungs import LADDER
+from luthier.task.kinds import RULES, rungs_for
 from luthier.task.spec import RUNG_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,8 @@ def layers() -> list[set[str]]:
 
 def test_the_rungs_a_task_may_name_are_those_of_the_ladder() -> None:
     assert [rung.name for rung in LADDER] == list(RUNG_NAMES)
+    for kind in RULES:
+        assert rungs_for(kind, RUNG_NAMES) == tuple(rung.name for rung in LADDER if kind in rung.kinds)
 
 
 def test_the_map_shows_the_tree() -> None:

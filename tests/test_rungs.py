@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from builders import LABELS, spec
 
 from luthier.errors import ModelError, SpecError, StoreError
+from luthier.evaluate.scorers import ExactMatch
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.rungs import LADDER, ladder, load_predictor
@@ -27,7 +29,7 @@ from luthier.rungs.prompted import PromptPredictor, PromptTrial
 from luthier.rungs.reasoned import CONCLUDE, Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.search import halve, worth
-from luthier.rungs.shots import Fixed, Nearest
+from luthier.rungs.shots import FixedShots, NearestShots
 from luthier.rungs.tfidf import Tfidf
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.testing import RungContract
@@ -238,7 +240,7 @@ def test_a_failed_request_is_a_prediction_with_an_error(tmp_path: Path) -> None:
 
 
 def test_a_predictor_refuses_another_model_than_its_own(tmp_path: Path) -> None:
-    PromptPredictor(ScriptedModel({}), "system", Fixed(), LABELS).save(tmp_path)
+    PromptPredictor(ScriptedModel({}), "system", FixedShots(), LABELS).save(tmp_path)
     with pytest.raises(ModelError, match="fitted with another prompted"):
         load_predictor(tmp_path, {"prompted": ScriptedModel({}, version="2")})
     with pytest.raises(ModelError, match="no model has the role 'prompted'"):
@@ -260,14 +262,15 @@ def test_halving_asks_the_better_half_about_more_and_stops_before_its_budget(tmp
     """Four prompts, of which one knows the answer; each dev input costs one word and the system message another."""
     model = ScriptedModel(lambda messages: "b" if messages[0].content == "good" else "a")
     trials = [
-        PromptTrial(f"{name} {at}", PromptPredictor(model, name, Fixed(), LABELS)) for at, name in enumerate(SYSTEMS)
+        PromptTrial(f"{name} {at}", PromptPredictor(model, name, FixedShots(), LABELS), ExactMatch())
+        for at, name in enumerate(SYSTEMS)
     ]
     dev = examples(*[("b", "b")] * 200)
-    found = halve(trials, dev, context({}, tmp_path), budget_tokens=10**9, what="prompts")
+    found = halve(trials, dev, replace(SPEC, search_tokens=10**9), context({}, tmp_path), what="prompts")
     assert found.winner.name == "good 2"
-    assert [len(reading.right) for _, reading in found.trials] == [64, 64, 32, 32], "halved twice, from 32 on"
+    assert [len(reading.scores) for _, reading in found.trials] == [64, 64, 32, 32], "halved twice, from 32 on"
     assert found.tokens == sum((2 + 2) * n for n in (64, 64, 32, 32)), "prompt words and scored labels"
-    cheap = halve(trials, dev, context({}, tmp_path), budget_tokens=600, what="prompts")
+    cheap = halve(trials, dev, replace(SPEC, search_tokens=600), context({}, tmp_path), what="prompts")
     assert cheap.cut_short
     assert cheap.winner.name == "good 2"
     assert cheap.tokens == 4 * 32 * 4, "the first round alone"
@@ -318,7 +321,7 @@ def test_a_teacher_that_knows_better_is_heard(tmp_path: Path) -> None:
     found = Instructed().fit(SPEC, train, train[::4], context(models, tmp_path))
     assert found.choice["instruction"] == "proposed by sage (1), input alone"
     assert found.prompt.system == "Say a or b. Moons are b."
-    assert any("the right answer is b" in message.content for r in teacher.requests for message in r.messages)
+    assert any("The right answer is b" in message.content for r in teacher.requests for message in r.messages)
 
 
 def test_many_shot_fills_the_context_and_no_more(tmp_path: Path) -> None:
@@ -357,14 +360,14 @@ def test_a_thought_is_heard_before_the_answer(tmp_path: Path) -> None:
 
 
 def test_an_unconstrained_answer_that_is_no_label_is_kept_as_it_is_written(tmp_path: Path) -> None:
-    prompt = PromptPredictor(ScriptedModel(lambda messages: "I cannot say"), "system", Fixed(), LABELS)
+    prompt = PromptPredictor(ScriptedModel(lambda messages: "I cannot say"), "system", FixedShots(), LABELS)
     (found,) = ReasonedPredictor(prompt, constrained=False).predict(["x"])
     assert found.output == "I cannot say"
 
 
 def test_votes_are_counted_and_paid_for(tmp_path: Path) -> None:
     model = ScriptedModel(lambda messages: "Answer: b")
-    (found,) = ReasonedPredictor(PromptPredictor(model, "s", Fixed(), LABELS), constrained=False, votes=5).predict(
+    (found,) = ReasonedPredictor(PromptPredictor(model, "s", FixedShots(), LABELS), constrained=False, votes=5).predict(
         ["x"]
     )
     assert found.output == "b"
@@ -374,11 +377,11 @@ def test_votes_are_counted_and_paid_for(tmp_path: Path) -> None:
 
 def test_words_find_what_meaning_misses_and_both_are_fused() -> None:
     pool = (("order 66 is late", "a"), ("where is my parcel", "b"), ("hello there", "a"))
-    by_words = Nearest(pool, 2, "bm25")
+    by_words = NearestShots(pool, 2, "bm25")
     assert [text for text, _ in by_words.of(["parcel 99"])[0]][-1] == "where is my parcel"
     assert by_words.nearest(["nothing known"]) == [[1, 0]], "no word in common: the pool's own order, the first last"
     embedder = HashEmbedder()
-    both = Nearest(pool, 1, "both", embedder, embedder.embed([text for text, _ in pool]))
+    both = NearestShots(pool, 1, "both", embedder, embedder.embed([text for text, _ in pool]))
     assert both.of(["order 66"])[0] == (("order 66 is late", "a"),)
 
 
@@ -393,8 +396,8 @@ def test_combined_tells_what_each_part_is_worth_and_refuses_to_combine_nothing(t
     train = examples(*[(f"the moon {at}", "b") for at in range(20)], *[(f"the sun {at}", "a") for at in range(20)])
     dev = examples(*[(f"moon {at}", "b") for at in range(32)], *[(f"sun {at}", "a") for at in range(32)])
     models = {"prompted": ScriptedModel(needs_both)}
-    told = PromptPredictor(models["prompted"], "Say a or b. Typical of b: moons.", Fixed(), LABELS)
-    shown = PromptPredictor(models["prompted"], instruction(SPEC), Fixed((("the moon", "b"),)), LABELS)
+    told = PromptPredictor(models["prompted"], "Say a or b. Typical of b: moons.", FixedShots(), LABELS)
+    shown = PromptPredictor(models["prompted"], instruction(SPEC), FixedShots((("the moon", "b"),)), LABELS)
     below = {"instructed": told, "few-shot": shown}
     found = Combined().fit(SPEC, train, dev, FitContext(models, 0, tmp_path, fitted=below))
     assert found.choice["combination"] == "instructed, few-shot"
@@ -414,7 +417,7 @@ def test_consistency_counts_what_changes_in_other_words_and_in_another_draw() ->
         share = 0.6 if messages[0].content.startswith("Your task") else 0.4
         return {"a": math.log(share), "b": math.log(1 - share)}
 
-    predictor = PromptPredictor(ScriptedModel(moody), instruction(SPEC), Fixed(), LABELS)
+    predictor = PromptPredictor(ScriptedModel(moody), instruction(SPEC), FixedShots(), LABELS)
     found = consistency(predictor, ["sun"] * 3 + ["moon"], lambda done, total: None)
     assert (found.inputs, found.rewordings) == (4, 3)
     assert found.reworded.mean == 0.75

@@ -56,7 +56,9 @@ TASK_FILE = Path("luthier.toml")
 
 @app.command()
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV, TSV or JSONL file of labelled examples.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A CSV, TSV, JSONL or Parquet file of examples with right answers.")
+    ],
     output: Annotated[Path, typer.Option(help="Where to write the task.")] = TASK_FILE,
     input: Annotated[str | None, typer.Option(help="The column that holds the input.")] = None,
     reference: Annotated[str | None, typer.Option(help="The column that holds the right answer.")] = None,

@@ -18,9 +18,10 @@ from typing import Any
 
 from luthier import stats
 from luthier.errors import DataError, MissingExtra, ModelError, PowerError, Stopped, StoreError
+from luthier.evaluate.judge import Judge, control
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
-from luthier.evaluate.scorers import ExactMatch, Mean, metric
+from luthier.evaluate.scorers import FingerprintedScorer, Mean, metric, scorer_of, signatures
 from luthier.models import catalog
 from luthier.models.embed import CachedEmbedder
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
@@ -39,6 +40,7 @@ from luthier.types import (
     Predictor,
     Rung,
     Task,
+    TaskSpec,
     digest,
     silent,
 )
@@ -97,7 +99,8 @@ def plan(task: Task, models: Mapping[str, Any] | None = None) -> list[Candidate]
         return str(given[role].name) if role in given else task.spec.models[role]
 
     return [
-        Candidate(rung.name, name(rung.roles[0]) if rung.roles else None, rung.rank) for rung in ladder(task.spec.rungs)
+        Candidate(rung.name, name(rung.roles[0]) if rung.roles else None, rung.rank)
+        for rung in ladder(task.spec.rungs, task.spec.kind)
     ]
 
 
@@ -111,13 +114,16 @@ class _Climb:
         self.runs: list[EvalRun] = []
         self.fitted: dict[str, tuple[Predictor, FitRecord]] = {}
         self.winner: str | None = None
+        self.scorer: FingerprintedScorer | None = None
+        self.judged: dict[str, Any] = {}
 
     def verdict(self) -> Verdict:
         with self.store.lock(), _terminable():
             started = time.perf_counter()
-            rungs = ladder(self.task.spec.rungs)
+            rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, self.shelf.given)
             record = self._begin(candidates)
+            self.scorer = self._scorer()
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
             self._measure_consistency()
@@ -158,6 +164,21 @@ class _Climb:
     def _note(self, text: str) -> None:
         self.listen(Event("note", text=text))
 
+    def _scorer(self) -> FingerprintedScorer:
+        """The scorer of the task's metric; a judge has to tell right answers from constant ones first, on dev."""
+        spec = self.task.spec
+        scorer = scorer_of(spec, self.shelf.model("judge") if spec.target.metric == "judge" else None)
+        if isinstance(scorer, Judge):
+            self._note(f"asking the judge {scorer.model.name} about right and constant answers, on dev")
+            found = control(scorer, self.task.train, self.task.dev, seed=spec.seed)
+            self.judged = {"control": found.plain()}
+            if found.gap.low <= 0:
+                self._note(
+                    f"the judge prefers right answers to constant ones by {found.gap.mean:.2f} on {found.gap.n} dev "
+                    "examples, which may be chance: read its scores with care"
+                )
+        return scorer
+
     # ------------------------------------------------------------ one candidate
 
     def _measure(self, rung: Rung, candidate: Candidate, record: RunRecord, *, remaining: int) -> EvalRun:
@@ -173,7 +194,7 @@ class _Climb:
             record.id,
             self.task.test.hash,
             fit.predictor,
-            digest(asdict(self.task.spec.target), order_hash(self.task.test)),
+            self._question(),
             candidate.name,
             alpha=self.task.spec.target.alpha,
             remaining=remaining,
@@ -181,10 +202,18 @@ class _Climb:
         if share <= 0.0:  # the run's budget went to candidates that were fitted anew after an interruption
             return self._finished(replace(empty, not_measured="this run has no error probability left to spend on it"))
         run = replace(empty, fingerprint=fit.predictor, alpha=share, fit=fit.description, fit_seconds=fit.seconds)
-        runner = Runner(predictor, fit.predictor, candidate, self.task.test, ExactMatch(), self.store, record.id)
+        assert self.scorer is not None
+        runner = Runner(predictor, fit.predictor, candidate, self.task.test, self.scorer, self.store, record.id)
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
         return self._finished(raced)
+
+    def _question(self) -> str:
+        """What is asked of the test split, for the alpha ledger: written answers also depend on how they are scored."""
+        asked = (asdict(self.task.spec.target), order_hash(self.task.test))
+        if self.task.spec.kind == "classification" or self.scorer is None:
+            return digest(*asked)
+        return digest(*asked, self.scorer.fingerprint)
 
     def _empty(self, rung: Rung, candidate: Candidate) -> EvalRun:
         test = self.task.test
@@ -240,6 +269,7 @@ class _Climb:
             [(example.input, example.references, example.weight) for example in (*task.train, *task.dev)],
             len(task.train),
             {name: fit.predictor for name, (_, fit) in below.items()},
+            *_written_content(task.spec),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
@@ -331,10 +361,16 @@ class _Climb:
             "models": self.shelf.fingerprints(),
             "predictors": {run.candidate.name: run.fingerprint for run in self.runs if run.fingerprint},
             "alpha_ledger": self.store.ledger(self.task.test.hash),
+            "metric": {**signatures(self.task.spec), **self.judged},
             "options": asdict(self.options),
             "started_at": record.started_at,
             "finished_at": self._now(),
         }
+
+
+def _written_content(spec: TaskSpec) -> tuple[Any, ...]:
+    """What else a fit depends on where answers are written; nothing for labels, whose fits keep their addresses."""
+    return () if spec.kind == "classification" else (spec.max_tokens, spec.schema, spec.target.metric)
 
 
 def item_hashes(task: Task) -> list[str]:
@@ -389,10 +425,13 @@ def power_line(task: Task, alpha: float) -> str:
             'are all there will ever be, set [target] about = "split"',
         )
     low, high = stats.smallest_detectable_effect(target.at_least, alpha, size, POWER)
+    found = metric(target, task.spec.label_names)
+    real = not (isinstance(found, Mean) and found.binary)
+    pace = "; scores between 0 and 1 decide no later than these, as a rule" if real else ""
     proves = f"prove MEETS from a true {high:.1%} on" if high is not None else "prove MEETS for no value"
     refutes = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET for none"
     return (
-        f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}): "
+        f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}{pace}): "
         "what lies between will mostly stay INCONCLUSIVE"
     )
 

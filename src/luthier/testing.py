@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from luthier.types import (
     Example,
     FitContext,
     Input,
+    Kind,
     Label,
     Message,
+    MetricName,
     Model,
     Prediction,
     Predictor,
@@ -35,6 +37,7 @@ from luthier.types import (
     TaskSpec,
 )
 
+RECORD = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
 TOLERANCE = 1e-4  # nats: what batching may move a log-probability
 
 
@@ -121,7 +124,12 @@ def _prompt_tokens(reply: Reply) -> int:
 
 
 class RungContract(ABC):
-    """What every rung keeps: fitted on train and dev only, deterministic, and the same after save and load."""
+    """What every rung keeps: fitted on train and dev only, deterministic, and the same after save and load.
+
+    `kind` is the kind of the task it is tried on; inherit the suite once for each of the rung's kinds.
+    """
+
+    kind: Kind = "classification"
 
     @abstractmethod
     def make_rung(self) -> Rung: ...
@@ -130,19 +138,27 @@ class RungContract(ABC):
     def make_models(self) -> Mapping[str, Any]: ...
 
     def make_task(self) -> tuple[TaskSpec, list[Example], list[Example]]:
-        """A small classification task: the spec, train and dev."""
+        """A small task of the kind: the spec, train and dev."""
         words = {"animal": ("dog", "cat", "horse", "cow"), "number": ("two", "seven", "ninety", "many")}
         texts = [(f"the {word} {at}", label) for at in range(3) for label, some in words.items() for word in some]
-        examples = [Example(f"e{at}", text, (label,)) for at, (text, label) in enumerate(texts)]
+        answers: Mapping[Kind, Callable[[str], tuple[str, ...]]] = {
+            "classification": lambda label: (label,),
+            "generation": lambda label: (f"about the {label}", label),
+            "extraction": lambda label: (json.dumps({"kind": label}),),
+        }
+        examples = [Example(f"e{at}", text, answers[self.kind](label)) for at, (text, label) in enumerate(texts)]
+        metrics: Mapping[Kind, MetricName] = {"generation": "exact_match", "extraction": "record_exact"}
         spec = TaskSpec(
             name="contract",
-            kind="classification",
+            kind=self.kind,
             instruction="Say which kind of thing this is about.",
-            labels=(Label("animal", "a living thing"), Label("number")),
-            target=Target("accuracy", 0.9),
+            labels=(Label("animal", "a living thing"), Label("number")) if self.kind == "classification" else (),
+            target=Target(metrics.get(self.kind, "accuracy"), 0.9),
             constraints=Constraints(),
             rungs=(self.make_rung().name,),
             models={role: role for role in self.make_rung().roles},
+            max_tokens=0 if self.kind == "classification" else 6,
+            schema=RECORD if self.kind == "extraction" else None,
         )
         return spec, examples[:16], examples[16:]
 
@@ -154,6 +170,9 @@ class RungContract(ABC):
     def inputs(self) -> list[Input]:
         return ["the dog by the sea", "seven of them", "the cow 7", "ninety"]
 
+    def test_it_says_which_kinds_of_task_it_can_answer(self) -> None:
+        assert self.kind in self.make_rung().kinds
+
     def test_one_prediction_for_each_input(self, tmp_path: Path) -> None:
         predictor = self.fitted(tmp_path, self.make_models())
         found = predictor.predict(self.inputs())
@@ -161,7 +180,8 @@ class RungContract(ABC):
         assert predictor.predict([]) == []
         for prediction in found:
             assert (prediction.output is None) == (prediction.error is not None)
-            assert prediction.output is None or prediction.output in self.make_task()[0].label_names
+            labels = self.make_task()[0].label_names
+            assert prediction.output is None or not labels or prediction.output in labels
 
     def test_predictions_stand_in_the_order_of_the_inputs(self, tmp_path: Path) -> None:
         predictor = self.fitted(tmp_path, self.make_models())

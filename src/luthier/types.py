@@ -47,8 +47,24 @@ class Label:
     description: str = ""
 
 
-MetricName = Literal["accuracy", "macro_f1", "precision", "recall", "f1"]
+Kind = Literal["classification", "generation", "extraction"]
+MetricName = Literal[
+    "accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "f1",
+    "exact_match",
+    "rouge_l",
+    "chrf",
+    "bleu",
+    "judge",
+    "record_exact",
+    "field_f1",
+]
+Scale = Literal["yes/no", "1-5", "preference"]
 About = Literal["inputs to come", "split"]
+_METRIC_WORDS = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "judge": "judge's score", "field_f1": "field-F1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,9 @@ class Target:
 
     @property
     def metric_name(self) -> str:
-        return f"{self.metric} of '{self.label}'" if self.label is not None else self.metric.replace("_", "-")
+        if self.label is not None:
+            return f"{self.metric} of '{self.label}'"
+        return _METRIC_WORDS.get(self.metric, self.metric.replace("_", "-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +204,9 @@ class Predictor(Protocol):
 class Rung(Protocol):
     """One way to customize, unfitted. `roles` name the models it needs ("prompted", "student", "embedder").
 
-    `guarded` says that fitting changes the model's weights, so that the forgetting guard has to pass it. A rung may
-    also have `optional_roles`, models that it uses where the task names them, and `builds_on`, the rungs whose fitted
-    predictors it starts from.
+    `kinds` are the kinds of task it can answer. `guarded` says that fitting changes the model's weights, so that the
+    forgetting guard has to pass it. A rung may also have `optional_roles`, models that it uses where the task names
+    them, and `builds_on`, the rungs whose fitted predictors it starts from.
     """
 
     @property
@@ -197,6 +215,8 @@ class Rung(Protocol):
     def rank(self) -> int: ...
     @property
     def roles(self) -> tuple[str, ...]: ...
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
     @property
     def guarded(self) -> bool: ...
     @property
@@ -368,6 +388,7 @@ class CandidateResult:
     more: MoreExamples | None = None
     unsettled: tuple[str, ...] = ()
     consistency: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- the task
@@ -375,10 +396,14 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is wanted, without the data: all that a rung may know besides train and dev."""
+    """What is wanted, without the data: all that a rung may know besides train and dev.
+
+    `labels` is empty but for classification, and the fields after `seed` say nothing there: `max_tokens` bounds a
+    written answer, `schema` is the JSON schema of an extracted record, `rubric` and `scale` tell a judge how to judge.
+    """
 
     name: str
-    kind: Literal["classification"]
+    kind: Kind
     instruction: str
     labels: tuple[Label, ...]
     target: Target
@@ -388,6 +413,10 @@ class TaskSpec:
     seed: int = 0
     search_tokens: int = 100_000  # what one prompt rung may spend on dev while it chooses
     consistency: int = 0  # on how many dev inputs it is measured whether answers stay the same
+    max_tokens: int = 0
+    schema: Mapping[str, Any] | None = None
+    rubric: str = ""
+    scale: Scale = "yes/no"
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from luthier import stats
 from luthier.evaluate.runner import Runner
-from luthier.evaluate.scorers import Corpus, Mean, confusion, metric
+from luthier.evaluate.scorers import Corpus, Mean, Pooled, confusion, metric
 from luthier.types import Estimate, EvalRun, MoreExamples, Outcome, Row, Target
 
 FUTILE_BELOW = 0.02  # statistics.md: stop when the rest of the split decides with a probability under 2 %
@@ -49,6 +49,7 @@ class _Units:
     known: NDArray[np.float64]  # the mean of what could be scored; nan where nothing could
     ends: NDArray[np.int64]  # rows seen when each unit was complete
     unscored: int
+    betting: bool  # scores between 0 and 1, so that no Bernoulli sequence fits: known before the first score
 
 
 def judge(run: EvalRun, target: Target, labels: Sequence[str]) -> Judgement:
@@ -60,7 +61,7 @@ def judge(run: EvalRun, target: Target, labels: Sequence[str]) -> Judgement:
     if run.not_measured is not None or not run.rows:
         return Judgement(Outcome.NOT_MEASURED, None, why=run.not_measured or "no test example was scored")
     found = metric(target, labels)
-    if isinstance(found, Corpus) or (target.about == "split" and not found.known_beforehand):
+    if not isinstance(found, Mean) or (target.about == "split" and not found.known_beforehand):
         return _judge_whole(run, target, labels, found)
     units = _units(run, found)
     if not len(units.low):
@@ -93,7 +94,8 @@ def _units(run: EvalRun, found: Mean) -> _Units:
         low.append(float(np.mean([0.0 if value is None else value for value in values])))
         high.append(float(np.mean([1.0 if value is None else value for value in values])))
         ends.append(seen)
-    return _Units(np.array(low), np.array(high), np.array(known), np.array(ends, dtype=np.int64), unscored)
+    betting = run.grouped or not found.binary
+    return _Units(np.array(low), np.array(high), np.array(known), np.array(ends, dtype=np.int64), unscored, betting)
 
 
 def _last_group(run: EvalRun) -> str:
@@ -108,7 +110,7 @@ def _evidence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.f
         if len(low) == run.groups:  # nothing is left to be unsure about but what could not be scored
             low[-1], high[-1] = units.low.mean(), units.high.mean()
         return np.where(low >= target.at_least, np.inf, 0.0), np.where(high < target.at_least, np.inf, 0.0)
-    if not run.grouped:
+    if not units.betting:
         above, _ = stats.target_evidence(np.cumsum(units.low).round().astype(int), target.at_least)
         _, below = stats.target_evidence(np.cumsum(units.high).round().astype(int), target.at_least)
     else:
@@ -124,14 +126,14 @@ def _estimate(units: _Units, run: EvalRun, target: Target) -> Estimate | None:
     if target.about == "split" and n == run.groups:
         return Estimate(mean, float(units.low.mean()), float(units.high.mean()), n, "census")
     low, high = _sequence(units, run, target)
-    method = "betting" if run.grouped else "finite" if target.about == "split" else "ppr"
+    method = "betting" if units.betting else "finite" if target.about == "split" else "ppr"
     return Estimate(mean, float(low[-1]), float(high[-1]), n, method)
 
 
 def _sequence(units: _Units, run: EvalRun, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The interval after each unit: the low end as if what is unscored were wrong, the high end as if it were right."""
     size = run.groups if target.about == "split" else None
-    if run.grouped:
+    if units.betting:
         low, _ = stats.betting_sequence(units.low, run.alpha, population=size)
         _, high = stats.betting_sequence(units.high, run.alpha, population=size)
         return low, high
@@ -156,7 +158,7 @@ class Narrowing:
 def narrowing(run: EvalRun, target: Target, labels: Sequence[str]) -> Narrowing | None:
     """How the interval of `judge` narrowed, unit by unit; None for a metric of the whole split. Pure."""
     found = metric(target, labels)
-    if isinstance(found, Corpus):
+    if not isinstance(found, Mean):
         return None
     units = _units(run, found)
     scored = ~np.isnan(units.known)
@@ -169,7 +171,7 @@ def _first(evidence: NDArray[np.float64], threshold: float) -> int:
     return int(crossed[0]) if len(crossed) else len(evidence)
 
 
-def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mean | Corpus) -> Judgement:
+def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mean | Corpus | Pooled) -> Judgement:
     """Metrics that need the whole split: no early stop, and a bootstrap interval, marked approximate."""
     unscored = sum(row.score.value is None for row in run.rows)
     if len(run.rows) < run.population:
@@ -182,6 +184,8 @@ def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mea
             return Judgement(Outcome.INCONCLUSIVE, None, why=f"'{target.label}' was never predicted", unscored=unscored)
         ends = [float(np.mean([miss if value is None else value for value in values])) for miss in (0.0, 1.0)]
         return _census(ends[0], ends[1], len(values), target, unscored)
+    if isinstance(found, Pooled):
+        return _judge_pooled(run, target, found, unscored)
     true, predicted = confusion(run.rows, labels)
     # what could not be scored may have been right: the high end takes it so
     hopeful = np.where(predicted == len(labels), true, predicted)
@@ -193,6 +197,19 @@ def _judge_whole(run: EvalRun, target: Target, labels: Sequence[str], found: Mea
         for end, each in enumerate((predicted, hopeful))
     )
     estimate = Estimate(values_at[0], low, high, len(run.rows), "bootstrap")
+    return replace(_settled(estimate, target, unscored), approximate=True)
+
+
+def _judge_pooled(run: EvalRun, target: Target, found: Pooled, unscored: int) -> Judgement:
+    shares = [found.counts(run.rows, hopeful=hopeful) for hopeful in (False, True)]
+    values = [float(found.statistic(each.sum(axis=0))) for each in shares]
+    if target.about == "split":
+        return _census(values[0], values[1], len(run.rows), target, unscored)
+    low, high = (
+        stats.pooled_bootstrap(each, found.statistic, run.alpha, np.random.default_rng(0))[end]
+        for end, each in enumerate(shares)
+    )
+    estimate = Estimate(values[0], low, high, len(run.rows), "bootstrap")
     return replace(_settled(estimate, target, unscored), approximate=True)
 
 
@@ -229,7 +246,7 @@ def race(
     `run` is the empty run: candidate, alpha, population. `watch` sees the run and its judgement after each block.
     """
     found = metric(target, labels)
-    whole = exhaustive or isinstance(found, Corpus) or (target.about == "split" and not found.known_beforehand)
+    whole = exhaustive or not isinstance(found, Mean) or (target.about == "split" and not found.known_beforehand)
     rows: list[Row] = []
     gave_up = False
     next_look, next_check = 0.0, float(CHECK_FUTILITY_EVERY)
@@ -240,9 +257,7 @@ def race(
             continue
         next_look = 1.02 * (block + 1)
         current = _grown(run, rows, runner.seconds)
-        judgement = (
-            judge(current, target, labels) if not isinstance(found, Corpus) else Judgement(Outcome.INCONCLUSIVE, None)
-        )
+        judgement = judge(current, target, labels) if isinstance(found, Mean) else Judgement(Outcome.INCONCLUSIVE, None)
         watch(current, judgement)
         if whole:
             continue
@@ -272,10 +287,22 @@ def _counts(run: EvalRun, target: Target, labels: Sequence[str]) -> tuple[int, i
     return seen, round(float(units.low.sum())), max(seen, expected)
 
 
+def _continued(run: EvalRun, target: Target, found: Mean, further: int) -> NDArray[np.int64]:
+    """When simulated continuations of a race of real scores are decided; -1: not within `further` more units."""
+    units = _units(run, found)
+    times = stats.continued_races(
+        units.low, units.high, target.at_least, run.alpha, further, np.random.default_rng(len(units.low))
+    )
+    return np.maximum(*times)
+
+
 def _futile(run: EvalRun, target: Target, labels: Sequence[str]) -> bool:
     seen, successes, expected = _counts(run, target, labels)
     if not seen or seen >= expected:
         return False
+    found = metric(target, labels)
+    if isinstance(found, Mean) and not found.binary:
+        return float(np.mean(_continued(run, target, found, expected - seen) > 0)) < FUTILE_BELOW
     boundary = stats.decision_boundary(target.at_least, run.alpha, expected)
     meets, fails = stats.posterior_decision(boundary, seen, successes)
     return meets + fails < FUTILE_BELOW
@@ -284,12 +311,23 @@ def _futile(run: EvalRun, target: Target, labels: Sequence[str]) -> bool:
 def more_examples(run: EvalRun, target: Target, labels: Sequence[str]) -> MoreExamples | None:
     """How many further test examples would be expected to decide an inconclusive race, if its rows are typical."""
     found = metric(target, labels)
-    if isinstance(found, Corpus) or target.about == "split" or not run.rows:
+    if not isinstance(found, Mean) or target.about == "split" or not run.rows:
         return None
     seen, successes, expected = _counts(run, target, labels)
     if not seen:
         return None
     limit = MORE_LIMIT * max(expected, 1)
-    median, q90 = stats.further_examples(target.at_least, run.alpha, seen, successes, limit=limit)
+    if found.binary:
+        median, q90 = stats.further_examples(target.at_least, run.alpha, seen, successes, limit=limit)
+    else:
+        times = _continued(run, target, found, limit)
+        median, q90 = (_quantile(times, share) for share in (0.5, 0.9))
     rate = len(run.rows) / seen  # rows asked for one observation: above 1 for recall, precision and groups
     return MoreExamples(*(None if count is None else math.ceil(count * rate) for count in (median, q90)))
+
+
+def _quantile(times: NDArray[np.int64], share: float) -> int | None:
+    """The time by which this share of all continuations is decided; None where it is more than are decided at all."""
+    decided = np.sort(times[times > 0])
+    place = math.ceil(share * len(times)) - 1
+    return int(decided[place]) if place < len(decided) else None

@@ -8,15 +8,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.types import Example, Prediction, Row, Score, Target
+from luthier.errors import ModelError
+from luthier.evaluate.extraction import FieldF1, RecordExact
+from luthier.evaluate.judge import PROMPTS, Judge
+from luthier.evaluate.texts import Bleu, ChrF, RougeL, SameText, bleu
+from luthier.types import Example, MetricName, Model, Prediction, Row, Score, Scorer, Target, TaskSpec, digest
+
+
+class FingerprintedScorer(Scorer, Protocol):
+    """A scorer that says, by its fingerprint, when a score could have become another."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def scorer_of(task: TaskSpec, judge: Model | None = None) -> FingerprintedScorer:
+    """The scorer of a task's metric. Errors: ModelError where the metric is judge and there is no model for it."""
+    return _scorer(task, task.target.metric, judge)
+
+
+def dev_scorer(task: TaskSpec) -> FingerprintedScorer:
+    """The scorer by which a choice is made on dev: no judge is asked, and half a success counts where that is known."""
+    finer: Mapping[MetricName, MetricName] = {"bleu": "chrf", "judge": "chrf", "record_exact": "field_f1"}
+    return _scorer(task, finer.get(task.target.metric, task.target.metric), None)
+
+
+def signatures(task: TaskSpec) -> dict[str, str]:
+    """What a published figure of this metric has to name: the library's signature, or the judge's prompts and scale."""
+    name = task.target.metric
+    if name == "judge":
+        return {"name": name, "prompts": PROMPTS, "scale": task.scale, "rubric": task.rubric}
+    if name == "bleu":
+        return {"name": name, "signature": Bleu().signature}
+    if name == "chrf":
+        return {"name": name, "signature": f"mean over answers of {ChrF().signature}"}
+    return {"name": name}
+
+
+def _scorer(task: TaskSpec, name: MetricName, judge: Model | None) -> FingerprintedScorer:
+    if name == "judge":
+        if judge is None:
+            raise ModelError("the metric is judge, and no model is", fix='add judge = "a model" under [models]')
+        return Judge(judge, task.instruction, task.rubric, task.scale)
+    if name in ("record_exact", "field_f1"):
+        return (RecordExact if name == "record_exact" else FieldF1)(task.schema or {})
+    plain: Mapping[str, Callable[[], FingerprintedScorer]] = {
+        "exact_match": SameText,
+        "rouge_l": RougeL,
+        "chrf": ChrF,
+        "bleu": Bleu,
+    }
+    return plain.get(name, ExactMatch)()
 
 
 class ExactMatch:
     """1 where the output is one of the references, letter for letter; unscored where there is no output."""
+
+    fingerprint = digest("exact-match", 1)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Score]:
         return [_exact(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
@@ -33,12 +86,17 @@ def _exact(example: Example, prediction: Prediction) -> Score:
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
+class PooledCounts(Protocol):
+    def __call__(self, rows: Sequence[Row], *, hopeful: bool) -> NDArray[np.float64]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A metric that is the mean score over the rows it is about: it can be raced."""
 
     relevant: Callable[[Example, Prediction], bool]
     known_beforehand: bool  # whether the example alone tells if it is relevant
+    binary: bool = True  # whether every score is 0 or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +106,19 @@ class Corpus:
     statistic: Statistic
 
 
-def metric(target: Target, labels: Sequence[str]) -> Mean | Corpus:
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A metric of what all answers add up to: no early stop.
+
+    `counts` gives each row's share, shape (n, k), failures at their worst or with `hopeful` at their best; `statistic`
+    maps sums (..., k) to (...).
+    """
+
+    counts: PooledCounts
+    statistic: Statistic
+
+
+def metric(target: Target, labels: Sequence[str]) -> Mean | Corpus | Pooled:
     """The metric that the target names.
 
     Recall of a class is the mean score among examples of that class, and precision the mean score among examples that
@@ -56,8 +126,12 @@ def metric(target: Target, labels: Sequence[str]) -> Mean | Corpus:
     unscored prediction may have been of the class: for precision it counts as relevant.
     """
     name, label = target.metric, target.label
-    if name == "accuracy":
+    if name in ("accuracy", "exact_match", "record_exact"):
         return Mean(lambda example, prediction: True, known_beforehand=True)
+    if name in ("rouge_l", "chrf", "field_f1", "judge"):
+        return Mean(lambda example, prediction: True, known_beforehand=True, binary=False)
+    if name == "bleu":
+        return Pooled(Bleu().counts, bleu)
     if name == "recall":
         return Mean(lambda example, prediction: example.reference == label, known_beforehand=True)
     if name == "precision":

@@ -10,12 +10,14 @@ import numpy as np
 
 from luthier import stats
 from luthier.evaluate import race
+from luthier.evaluate.scorers import Mean, metric
 from luthier.report.plain import shorten
 from luthier.types import Estimate, EvalRun, Input, Row, TaskSpec
 
 SHOWN = 4
 LONGEST_INPUT = 280
-LONGEST_ANSWER = 80
+LONGEST_ANSWER = 80  # of a label in the table of confusions
+LONGEST_TEXT = 280
 LONGEST_REASON = 160
 MOST_CONFUSIONS = 8
 MOST_POINTS = 60
@@ -48,6 +50,31 @@ def wrong_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return _spread([row for row in rows if is_wrong(row)], lambda row: (row.example.reference, answer_of(row)))
 
 
+def is_graded(task: TaskSpec) -> bool:
+    """Whether a score may lie between 0 and 1, so that an answer is no more just right or wrong."""
+    measured = metric(task.target, task.label_names)
+    return not task.labels and not (isinstance(measured, Mean) and measured.binary)
+
+
+def best_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Up to four answers with the highest scores, the first in the test order among equals."""
+    return [_example(row) for row in sorted(_scored(rows), key=_value, reverse=True)[:SHOWN]]
+
+
+def worst_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Up to four answers with the lowest scores, none of which is also among the best; the first among equals."""
+    scored = sorted(_scored(rows), key=_value)
+    return [_example(row) for row in scored[: max(0, min(SHOWN, len(scored) - SHOWN))]]
+
+
+def _scored(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.score.value is not None]
+
+
+def _value(row: Row) -> float:
+    return row.score.value or 0.0
+
+
 def unscored_examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Up to four rows that could not be scored, spread over the reasons."""
     unscored = [row for row in rows if row.score.value is None]
@@ -69,8 +96,8 @@ def _example(row: Row) -> dict[str, Any]:
     return {
         "id": row.example.id,
         "input": shorten(text_of(row.example.input), LONGEST_INPUT),
-        "reference": shorten(" or ".join(row.example.references), LONGEST_ANSWER),
-        "answer": shorten(answer_of(row), LONGEST_ANSWER),
+        "reference": shorten(" or ".join(row.example.references), LONGEST_TEXT),
+        "answer": shorten(answer_of(row), LONGEST_TEXT),
         "reason": shorten(row.prediction.error or row.score.reason, LONGEST_REASON),
     }
 

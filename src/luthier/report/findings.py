@@ -13,12 +13,14 @@ WORDS: Mapping[str, str] = {
     "data_sha256": "content hash of the data file (SHA-256)",
     "test_sha256": "content hash of the test file (SHA-256)",
     "rows_read": "rows read",
-    "empty_dropped": "rows without an input or a label, left out",
+    "empty_dropped": "rows without an input or a right answer, left out",
     "labels_normalised": "labels whose spelling was cleaned",
     "label_spellings": "spellings that were cleaned",
     "exact_duplicates_merged": "exact repeats, merged before the split",
-    "conflicts_resolved": "inputs with several labels, settled by the most frequent one",
-    "conflicts_dropped": "inputs with several labels equally often, left out",
+    "several_references": "rows with several right answers",
+    "answers_of_copies_joined": "inputs whose copies have different right answers, all of them kept",
+    "conflicts_resolved": "inputs whose copies disagree, settled by the most frequent answer",
+    "conflicts_dropped": "inputs whose copies disagree equally often, left out",
     "distinct": "different inputs",
     "near_duplicate_threshold": "likeness from which two inputs count as near-copies",
     "near_duplicate_pairs": "pairs of near-copies",
@@ -38,7 +40,7 @@ def rows_of(findings: Mapping[str, Any]) -> list[dict[str, str]]:
     The finding "lines" holds, by key, the first lines of the file that show it.
 
     >>> rows_of({"rows_read": 20, "empty_dropped": 2, "unused": 0, "lines": {"empty_dropped": [3, 9]}})[1]
-    {'what': 'rows without an input or a label, left out', 'value': '2 (for example line 3, line 9)'}
+    {'what': 'rows without an input or a right answer, left out', 'value': '2 (for example line 3, line 9)'}
     """
     lines = plain(findings.get("lines", {}))
     rows = []

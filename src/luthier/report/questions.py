@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from luthier.report.evidence import paired
+from luthier.report.evidence import is_graded, paired
 from luthier.report.findings import split_sizes
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.types import CandidateResult, EvalRun, Outcome, Usage, VerdictFacts
@@ -89,6 +89,7 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
         return _answer(
             question, "no", "Not measured.", f"Fewer than two of the rungs that would tell were raced. {size}{curve}"
         )
+    graded = is_graded(facts.task)
     gains = [step for step in comparisons if step["low"] > 0]
     if gains:
         surest = max(gains, key=lambda step: step["low"])
@@ -96,17 +97,26 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
         points = [percent(surest[end], unit=False) for end in ("mean", "low", "high")]
         because = (
             f"{surest['other']} starts from the same model as {surest['one']} ({surest['model']}), and on the "
-            f"{count(surest['n'])} test examples that both answered it was right "
-            f"{points[0]} [{points[1]}, {points[2]}] points more often. "
+            f"{count(surest['n'])} test examples that both answered it {'scored' if graded else 'was right'} "
+            f"{points[0]} [{points[1]}, {points[2]}] points {'higher' if graded else 'more often'}. "
         )
     else:
         answer = "Examples were not shown to change the behaviour."
         because = "No comparison below is clear of zero. "
-    because += (
-        "Every answer was picked from the closed list of labels, so a badly formatted answer could not occur. "
-        f"{_unscored(facts.candidates)}{size}{curve}"
-    )
+    because += f"{_format(facts)}{_unscored(facts.candidates)}{size}{curve}"
     return _answer(question, "in part", answer, because, comparisons=plain(comparisons))
+
+
+def _format(facts: VerdictFacts) -> str:
+    """What is known about answers of a wrong form."""
+    if facts.task.labels:
+        return "Every answer was picked from the closed list of labels, so a badly formatted answer could not occur. "
+    formed = [result for result in facts.candidates if "parses" in result.rates]
+    if not formed:
+        return "Answers were written freely, and a badly formatted one is scored like any other. "
+    worst = min(formed, key=lambda result: result.rates["parses"].mean)
+    rate = percent(worst.rates["parses"].mean)
+    return f"The share of answers that are valid JSON is lowest for {worst.candidate.name}: {rate}. "
 
 
 def _comparisons(runs: Sequence[EvalRun]) -> list[dict[str, Any]]:

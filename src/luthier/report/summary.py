@@ -30,6 +30,11 @@ RUNGS: Mapping[str, tuple[str, str]] = {
         "Weighs the words and letter groups of the input (TF-IDF: rare words count more) and learns from the training "
         "data which of them speak for which label. No language model.",
     ),
+    "nearest": (
+        "The nearest answer",
+        "Copies the answer of the training example that shares most words and letter groups with the input. No "
+        "language model.",
+    ),
     "embedding": (
         "Classic learning on meaning",
         "A small encoder turns each input into a vector of its meaning; a linear classifier learns from the training "
@@ -84,6 +89,15 @@ RUNGS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+# the same where answers are written and not chosen
+WRITTEN_RUNGS: Mapping[str, tuple[str, str]] = {
+    "majority": (
+        "The most frequent answer",
+        "Gives every input the answer that is most frequent in the training data. Anything worth having beats it.",
+    ),
+    "zero-shot": ("A prompt", "Asks the language model with an instruction, and shows it no example."),
+}
+
 
 def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
     """The verdict, schema 1: keys may be added, never renamed without a new number. Finite numbers and text only."""
@@ -132,6 +146,7 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
         "population": result.population,
         "decided_at": result.decided_at,
         "unscored": result.unscored,
+        "rates": result.rates,
         "approximate": result.approximate,
         "more_examples": result.more,
         "reasons": result.reasons,
@@ -231,8 +246,12 @@ def target_sentence(target: Target) -> str:
 
 
 def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) -> dict[str, Any]:
-    title, what = RUNGS.get(result.candidate.rung, (result.candidate.name, ""))
+    rung, closed = result.candidate.rung, bool(facts.task.labels)
+    title, what = RUNGS.get(rung, (result.candidate.name, ""))
+    if not closed:
+        title, what = WRITTEN_RUNGS.get(rung, (title, what))
     rows = run.rows if run else ()
+    graded = evidence.is_graded(facts.task)
     return {
         "title": title,
         "what": what,
@@ -248,12 +267,16 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "fit": _fit(run),
         "steady": steady_sentences(result.consistency),
         "race_seconds": run.race_seconds if run else 0.0,
-        "right_count": sum(map(evidence.is_right, rows)),
-        "wrong_count": sum(map(evidence.is_wrong, rows)),
-        "right": evidence.right_examples(rows),
-        "wrong": evidence.wrong_examples(rows),
+        "right_count": len(rows) - result.unscored if graded else sum(map(evidence.is_right, rows)),
+        "wrong_count": len(rows) - result.unscored if graded else sum(map(evidence.is_wrong, rows)),
+        "right": evidence.best_examples(rows) if graded else evidence.right_examples(rows),
+        "wrong": evidence.worst_examples(rows) if graded else evidence.wrong_examples(rows),
+        "answers_title": "Best and worst answers" if graded else "Right and wrong answers",
+        "right_title": "Highest scores" if graded else "Right",
+        "wrong_title": "Lowest scores" if graded else "Wrong",
         "not_scored": evidence.unscored_examples(rows),
-        "confusions": evidence.confusions(rows),
+        "confusions": evidence.confusions(rows if closed else ()),
+        "rates_sentence": rates_sentence(result),
         "narrowing": evidence.narrowing(run, result.estimate, facts.task)
         if run
         else {"points": [], "why_not": "it was not raced"},
@@ -281,6 +304,17 @@ def more_sentence(result: CandidateResult) -> str | None:
     return f"About {count(result.more.median)} more test examples would decide it in half of all cases; {often}."
 
 
+def rates_sentence(result: CandidateResult) -> str | None:
+    """Where records fail, for a candidate of an extraction task; None for the others."""
+    if not result.rates:
+        return None
+    told = {name: interval(plain(rate)) for name, rate in result.rates.items()}
+    return (
+        f"Of its answers, {told['parses']} are valid JSON, {told['schema_valid']} fit the schema, and "
+        f"{told['record_exact']} are right in every field (each interval at 95 % confidence by itself)."
+    )
+
+
 def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
@@ -305,6 +339,11 @@ def _limits(facts: VerdictFacts) -> list[str]:
         limits.append(
             f"{target.metric_name} is no plain average, so its intervals come from resampling (bootstrap). They are "
             "approximate and outside the promise above."
+        )
+    if target.metric == "judge":
+        limits.append(
+            "The scores are a model's judgements. The judge passed its control (it prefers right answers to constant "
+            "ones on dev), which says little about finer differences: read some of its scores yourself."
         )
     tuned = [run.candidate.name for run in facts.runs if run.guarded and run.rows]
     if tuned:

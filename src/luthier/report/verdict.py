@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.report import render, summary
 from luthier.report.plain import interval, level
@@ -28,7 +29,7 @@ from luthier.types import (
 
 GUARD = "forgetting guard"
 NAMED = 3  # more candidates than this are counted, not listed, in the sentence
-NOT_AN_LLM = ("majority", "tfidf", "embedding")
+NOT_AN_LLM = ("majority", "tfidf", "nearest", "embedding")
 
 
 class Verdict(VerdictFacts):
@@ -146,6 +147,7 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
         more=more,
         unsettled=may.unsettled,
         consistency=run.consistency,
+        rates=rates(run, task.schema) if task.schema is not None else {},
     )
 
 

@@ -16,16 +16,18 @@ from luthier.rungs.instructed import Instructed
 from luthier.rungs.lora import Lora, LoraPredictor
 from luthier.rungs.majority import Majority, MajorityPredictor
 from luthier.rungs.many_shot import ManyShot
+from luthier.rungs.nearest import Nearest, NearestPredictor
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.tfidf import Tfidf, TfidfPredictor
 from luthier.rungs.zero_shot import ZeroShot
-from luthier.types import Predictor, Rung
+from luthier.types import Kind, Predictor, Rung
 
 LADDER: tuple[Rung, ...] = (
     Majority(),
     Tfidf(),
+    Nearest(),
     Embedding(),
     ZeroShot(),
     Calibrated(),
@@ -43,6 +45,7 @@ _PREDICTORS = {
     for kind in (
         MajorityPredictor,
         TfidfPredictor,
+        NearestPredictor,
         EmbeddingPredictor,
         PromptPredictor,
         ReasonedPredictor,
@@ -51,12 +54,22 @@ _PREDICTORS = {
 }
 
 
-def ladder(names: Sequence[str]) -> list[Rung]:
-    """The rungs of these names, in ladder order whatever the order of the names."""
+def ladder(names: Sequence[str], kind: Kind | None = None) -> list[Rung]:
+    """The rungs of these names, in ladder order whatever the order of the names; all of them have to serve the kind.
+
+    Errors: SpecError for a name that is no rung, or a rung that cannot answer tasks of this kind.
+    """
     known = {rung.name: rung for rung in LADDER}
     for name in names:
         if name not in known:
             raise SpecError(f"'{name}' is not a rung", where="[ladder] rungs", fix=f"use some of: {', '.join(known)}")
+        if kind is not None and kind not in known[name].kinds:
+            usable = [rung.name for rung in LADDER if kind in rung.kinds]
+            raise SpecError(
+                f"'{name}' does not serve a {kind} task",
+                where="[ladder] rungs",
+                fix=f"use some of: {', '.join(usable)}",
+            )
     return [rung for rung in LADDER if rung.name in names]
 
 

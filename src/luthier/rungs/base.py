@@ -1,18 +1,22 @@
-"""What rungs share: the folder format of predictors, and the prompt of a classification task."""
+"""What rungs share: the folder format of predictors, the prompt of a task, and how its answer is asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from luthier.errors import ModelError, StoreError
-from luthier.types import Input, Message, Model, Prediction, Reply, Request, TaskSpec
+from luthier.types import Input, Kind, Message, Model, Prediction, Reply, Request, TaskSpec
 
 FORMAT = 1
 PLAIN_FRAME = "{input}"
 BRIEF = "Answer with one label and nothing else."
+EVERY_KIND: tuple[Kind, ...] = ("classification", "generation", "extraction")
+LABELLED: tuple[Kind, ...] = ("classification",)
+WRITTEN: tuple[Kind, ...] = ("generation", "extraction")
 
 
 def write_predictor(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -57,20 +61,62 @@ def same_model(models: Mapping[str, Any], role: str, fingerprint: str, folder: P
     return model
 
 
-def text_of(value: Input) -> str:
-    """An input as one string: chat turns are joined by blank lines.
+# ---------------------------------------------------------------- prompts
 
-    >>> text_of((Message("user", "hello"), Message("assistant", "hi")))
-    'hello\\n\\nhi'
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How an answer is written where there are no labels: at most `max_tokens`, JSON where there is a `schema`."""
+
+    max_tokens: int
+    schema: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, task: TaskSpec) -> Writing | None:
+        """None for a task whose answers are labels: they are chosen, not written."""
+        return None if task.labels else cls(task.max_tokens, task.schema)
+
+    @classmethod
+    def saved(cls, content: Mapping[str, Any]) -> Writing | None:
+        """What `written` put into a predictor's content."""
+        return cls(**content["writing"]) if "writing" in content else None
+
+    @property
+    def converses(self) -> bool:
+        """Whether a chat is gone on with; otherwise it is a document that something is taken from."""
+        return self.schema is None
+
+
+def written(writing: Writing | None) -> dict[str, Any]:
+    """A predictor's content about writing: nothing for labels, so that their predictors keep their bytes."""
+    return {} if writing is None else {"writing": asdict(writing)}
+
+
+def text_of(value: Input) -> str:
+    """An input as one string. A chat of one turn is that turn; of several, each starts with its role.
+
+    >>> text_of((Message("user", "hello"),))
+    'hello'
+    >>> text_of((Message("user", "hello"), Message("assistant", "hi"), Message("user", "bye")))
+    'user: hello\\n\\nassistant: hi\\n\\nuser: bye'
     """
-    return value if isinstance(value, str) else "\n\n".join(message.content for message in value)
+    if isinstance(value, str):
+        return value
+    if len(value) == 1:
+        return value[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in value)
 
 
 def instruction(task: TaskSpec, hints: Mapping[str, str] | None = None) -> str:
-    """The system message of a classification prompt: the task's instruction, then each label with its description.
+    """The system message of a prompt: the task's instruction, then each label with its description, or the schema.
 
     `hints` by label are added to the descriptions.
     """
+    if task.kind == "generation":
+        return task.instruction.strip()
+    if task.kind == "extraction":
+        schema = json.dumps(task.schema, ensure_ascii=False)
+        return f"{task.instruction.strip()}\n\nAnswer with one JSON object of this schema and nothing else:\n{schema}"
     lines = [task.instruction.strip(), ""]
     for label in task.labels:
         meaning = " ".join(part for part in (label.description, (hints or {}).get(label.name, "")) if part)
@@ -80,38 +126,57 @@ def instruction(task: TaskSpec, hints: Mapping[str, str] | None = None) -> str:
 
 def rewordings(system: str) -> list[str]:
     """A prompt's system message in other words that mean the same: the rule told otherwise, and told first."""
-    body = system.removesuffix(BRIEF).strip()
-    return [
-        f"{body}\n\nReply with just the label that fits.",
-        f"{BRIEF}\n\n{body}",
-        f"Your task: {body}\n\nGive exactly one of the labels as your answer.",
-    ]
+    if system.endswith(BRIEF):
+        body = system.removesuffix(BRIEF).strip()
+        return [
+            f"{body}\n\nReply with just the label that fits.",
+            f"{BRIEF}\n\n{body}",
+            f"Your task: {body}\n\nGive exactly one of the labels as your answer.",
+        ]
+    return [f"Your task: {system}", f"Please do the following. {system}", f"{system}\n\nGive the answer, nothing else."]
 
 
-def framed(frame: str, text: str) -> str:
-    """The user's turn: the frame with the input in its place.
+def framed(frame: str, value: Input) -> Input:
+    """The user's turn: the frame with the input in its place; an input alone stays what it is.
 
     >>> framed("{input}\\n\\nWhich type is it?", "Who was {Galileo} ?")
     'Who was {Galileo} ?\\n\\nWhich type is it?'
     """
-    return frame.replace(PLAIN_FRAME, text, 1)
+    return value if frame == PLAIN_FRAME else frame.replace(PLAIN_FRAME, text_of(value), 1)
 
 
-def conversation(system: str, shots: Sequence[tuple[str, str]], value: Input) -> tuple[Message, ...]:
+def conversation(
+    system: str, shots: Sequence[tuple[str, str]], value: Input, writing: Writing | None = None
+) -> tuple[Message, ...]:
     """A prompt: the system message, then solved examples as earlier turns, then the input.
+
+    A chat that is to be gone on with keeps its turns, and its own system message follows the task's.
 
     >>> [m.role for m in conversation("Name the type.", [("Who was Galileo ?", "HUM")], "What is a leap year ?")]
     ['system', 'user', 'assistant', 'user']
+    >>> chat = (Message("system", "Be kind."), Message("user", "Hi"))
+    >>> [m.content for m in conversation("Answer.", [], chat, Writing(8))]
+    ['Answer.\\n\\nBe kind.', 'Hi']
     """
+    last: tuple[Message, ...] = (Message("user", text_of(value)),)
+    if writing is not None and writing.converses and not isinstance(value, str):
+        own = [message.content for message in value if message.role == "system"]
+        system, last = "\n\n".join([system, *own]), tuple(message for message in value if message.role != "system")
     turns = [Message("system", system)]
-    for text, label in shots:
-        turns += [Message("user", text), Message("assistant", label)]
-    return (*turns, Message("user", text_of(value)))
+    for text, answer in shots:
+        turns += [Message("user", text), Message("assistant", answer)]
+    return (*turns, *last)
 
 
-def ask_choices(model: Model, prompts: Sequence[tuple[Message, ...]], labels: Sequence[str]) -> list[Reply]:
-    """Score all labels for each prompt in one batch."""
-    return model.complete([Request(messages=prompt, choices=tuple(labels)) for prompt in prompts])
+def ask(
+    model: Model, prompts: Sequence[tuple[Message, ...]], labels: Sequence[str], writing: Writing | None
+) -> list[Reply]:
+    """One batch: score all labels for each prompt, or have an answer written."""
+    if writing is None:
+        return model.complete([Request(messages=prompt, choices=tuple(labels)) for prompt in prompts])
+    return model.complete(
+        [Request(messages=prompt, schema=writing.schema, max_tokens=writing.max_tokens) for prompt in prompts]
+    )
 
 
 def prediction(reply: Reply) -> Prediction:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, right
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import LABELLED
+from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -28,6 +30,7 @@ class Calibrated:
     name = "calibrated"
     rank = 45
     roles = ("prompted",)
+    kinds = LABELLED
     guarded = False
     version = "2"
 
@@ -43,7 +46,8 @@ class Calibrated:
         examples = [dev[at] for at in rng.permutation(len(dev))[:DEV_EXAMPLES]]
         context.working("choosing on dev")
         replies = plain.ask([example.input for example in examples])
-        counts = {source: sum(right(predictor, examples, replies)) for source, predictor in contenders.items()}
-        best = max(counts, key=lambda source: counts[source])  # ties: content-free, which needs no data
-        told = {source: f"{count} of {len(examples)} right on dev" for source, count in counts.items()}
+        trial = PromptTrial(self.name, plain, dev_scorer(task), tuple(replies))
+        readings = {source: trial.read(prompt, examples) for source, prompt in contenders.items()}
+        best = max(readings, key=lambda source: readings[source].total)  # ties: content-free, which needs no data
+        told = {source: f"{reading.told} on dev" for source, reading in readings.items()}
         return Chosen(contenders[best], {"prior from": best, **told})

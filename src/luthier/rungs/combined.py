@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from luthier.errors import ModelError
-from luthier.rungs.base import PLAIN_FRAME, instruction, role_model
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import EVERY_KIND, PLAIN_FRAME, Writing, instruction, role_model
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.reasoned import ReasonedPredictor
-from luthier.rungs.search import AnswerTrial, Reading, Search, halve, worth
-from luthier.rungs.shots import Fixed, Shots
+from luthier.rungs.search import AnswerTrial, Search, halve, worth
+from luthier.rungs.shots import FixedShots, Shots
 from luthier.types import Example, FitContext, TaskSpec
 
 EXAMPLES_FROM = ("few-shot", "many-shot", "retrieved-shots")
@@ -29,16 +30,17 @@ class Combined:
     name = "combined"
     rank = 68
     roles = ("prompted",)
+    kinds = EVERY_KIND
     builds_on = ("instructed", *EXAMPLES_FROM, "reasoned")
     guarded = False
     version = "1"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
-        plain = PromptPredictor(model, instruction(task), Fixed(), task.label_names)
+        plain = PromptPredictor(model, instruction(task), FixedShots(), task.label_names, writing=Writing.of(task))
         wordings = {"as written": plain}
         if isinstance(found := context.fitted.get("instructed"), PromptPredictor):
-            wordings["instructed"] = replace(found, shots=Fixed(), prior=None)
+            wordings["instructed"] = replace(found, shots=FixedShots(), prior=None)
         sources: dict[str, Shots] = {
             name: found.shots
             for name in EXAMPLES_FROM
@@ -51,13 +53,11 @@ class Combined:
                 fix=f"put some of {', '.join(self.builds_on)} on the ladder, or leave combined out of [ladder] rungs",
             )
         trials = [
-            PromptTrial(f"{wording}, {source}", replace(prompt, shots=shots))
-            for source, shots in (sources or {"no examples": Fixed()}).items()
+            PromptTrial(f"{wording}, {source}", replace(prompt, shots=shots), dev_scorer(task))
+            for source, shots in (sources or {"no examples": FixedShots()}).items()
             for wording, prompt in wordings.items()
         ]
-        search = halve(
-            trials, dev, context, budget_tokens=task.search_tokens, what=f"{len(trials)} combinations of what was found"
-        )
+        search = halve(trials, dev, task, context, what=f"{len(trials)} combinations of what was found")
         told = {"combination": search.winner.name, **search.describe()}
         told["worth on dev"] = _worths(plain, search, context)
         thinking, gain = _thought(search, context)
@@ -72,27 +72,20 @@ def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapp
     asked = {trial.prompt: trial for trial, _ in search.trials}
     without = {
         "the instruction found": replace(winner, system=plain.system, frame=PLAIN_FRAME),
-        "the examples": replace(winner, shots=Fixed()),
+        "the examples": replace(winner, shots=FixedShots()),
     }
     for at, (part, prompt) in enumerate(without.items()):
         if prompt == winner:
             continue
         context.working("measuring what each part is worth on dev", at, len(without))
-        trial = asked.get(prompt, PromptTrial(part, prompt))
+        trial = asked.get(prompt, PromptTrial(part, prompt, search.winner.scorer))
         missing = search.examples[len(trial.replies) :]
         trial = trial.asked([example.input for example in missing]) if missing else trial
-        found[part] = worth(search.reading.right, trial.best(search.examples).right)
+        found[part] = worth(search.reading.scores, trial.best(search.examples).scores)
     if search.reading.predictor.prior is not None:
-        as_it_is = PromptTrial(part := "the prior", winner, search.winner.replies)
-        found[part] = worth(search.reading.right, _unread(as_it_is, search).right)
+        as_it_is = search.winner.read(winner, search.examples)
+        found["the prior"] = worth(search.reading.scores, as_it_is.scores)
     return found
-
-
-def _unread(trial: PromptTrial, search: Search) -> Reading:
-    """The same replies without any prior."""
-    answers = [trial.prompt.answer(reply) for reply in trial.replies]
-    pairs = zip(search.examples, answers, strict=False)
-    return Reading(trial.prompt, tuple(answer.output in example.references for example, answer in pairs))
 
 
 def _thought(search: Search, context: FitContext) -> tuple[Any, str | None]:
@@ -103,7 +96,9 @@ def _thought(search: Search, context: FitContext) -> tuple[Any, str | None]:
     context.working("trying a thought before the answer on dev")
     some = search.examples[:THOUGHT_DEV]
     thinking = replace(way, prompt=replace(search.reading.predictor, prior=None))
-    reading = AnswerTrial("thought", thinking).asked([example.input for example in some]).best(some)
-    before = search.reading.right[: len(some)]
-    better = reading.count > sum(before)  # a tie goes to the cheaper one
-    return (thinking if better else None), worth(reading.right, before)
+    reading = (
+        AnswerTrial("thought", thinking, search.winner.scorer).asked([example.input for example in some]).best(some)
+    )
+    before = search.reading.scores[: len(some)]
+    better = reading.total > sum(before)  # a tie goes to the cheaper one
+    return (thinking if better else None), worth(reading.scores, before)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.rungs.base import read_predictor, role_model, same_model, text_of, write_predictor
+from luthier.rungs.base import LABELLED, read_predictor, role_model, same_model, text_of, write_predictor
 from luthier.rungs.linear import Linear, fit_linear
 from luthier.types import Embedder, Example, FitContext, Input, Prediction, TaskSpec
 
@@ -50,6 +50,7 @@ class Embedding:
     name = "embedding"
     rank = 30
     roles = ("embedder",)
+    kinds = LABELLED
     guarded = False
     version = "1"
 

@@ -1,4 +1,4 @@
-"""Few-shot: solved examples of every label in the prompt, the set chosen on dev.
+"""Few-shot: solved examples in the prompt, of every label where there are labels, the set chosen on dev.
 
 One example, from input to score: the prompt shows one solved question of each type, then asks "What is the tallest
 mountain ?". LOC comes out best; the reference is "LOC"; the score is 1.
@@ -7,19 +7,21 @@ mountain ?". LOC comes out best; the reference is "LOC"; the score is 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from luthier.rungs.base import instruction, role_model, text_of
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model, text_of
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.search import halve
-from luthier.rungs.shots import Fixed, Shot
+from luthier.rungs.shots import FixedShots, Shot
 from luthier.types import Example, FitContext, TaskSpec
 
 PER_LABEL = (1, 4)  # solved examples of each label
 SETS = 3  # seeded draws of each size
 MOST_SHOTS = 32
+WRITTEN_SHOTS = (2, 6)  # solved examples in a set where answers are written
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,21 @@ class FewShot:
     name = "few-shot"
     rank = 50
     roles = ("prompted",)
+    kinds = EVERY_KIND
     guarded = False
     version = "3"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
-        sets = shot_sets(train, task.label_names, context.seed)
+        sets = shot_sets(train, task.label_names, context.seed) if task.labels else any_shots(train, context.seed)
+        plain = PromptPredictor(model, instruction(task), FixedShots(), task.label_names, writing=Writing.of(task))
         trials = [
             PromptTrial(
-                f"set {at + 1}, {len(shots)} examples",
-                PromptPredictor(model, instruction(task), Fixed(shots), task.label_names),
+                f"set {at + 1}, {len(shots)} examples", replace(plain, shots=FixedShots(shots)), dev_scorer(task)
             )
             for at, shots in enumerate(sets)
         ]
-        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what=f"{len(sets)} sets of examples")
+        found = halve(trials, dev, task, context, what=f"{len(sets)} sets of examples")
         return Chosen(found.reading.predictor, found.describe())
 
 
@@ -63,4 +66,15 @@ def shot_sets(train: Sequence[Example], labels: Sequence[str], seed: int) -> lis
                 pool = by_label[label]
                 shots += [pool[at] for at in rng.permutation(len(pool))[:size]]
             sets.append(tuple((text_of(shots[at].input), shots[at].reference) for at in rng.permutation(len(shots))))
+    return list(dict.fromkeys(sets))
+
+
+def any_shots(train: Sequence[Example], seed: int) -> list[tuple[Shot, ...]]:
+    """Random sets of (text, answer), the smaller first: what can be drawn where answers are no labels."""
+    rng = np.random.default_rng(seed)
+    sets = []
+    for size in WRITTEN_SHOTS:
+        for _ in range(SETS):
+            chosen = [train[at] for at in rng.permutation(len(train))[:size]]
+            sets.append(tuple((text_of(example.input), example.reference) for example in chosen))
     return list(dict.fromkeys(sets))

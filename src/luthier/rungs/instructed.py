@@ -8,16 +8,17 @@ mountain ?" now makes LOC the likeliest; the reference is "LOC"; the score is 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from luthier.rungs.base import PLAIN_FRAME, instruction, role_model, text_of
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import EVERY_KIND, PLAIN_FRAME, Writing, instruction, role_model, text_of
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.proposals import propose
 from luthier.rungs.search import halve
-from luthier.rungs.shots import Fixed
+from luthier.rungs.shots import FixedShots
 from luthier.types import Example, FitContext, TaskSpec
 
 TYPICAL = 2  # examples that stand for a label
@@ -36,33 +37,49 @@ class Instructed:
     name = "instructed"
     rank = 47
     roles = ("prompted",)
+    kinds = EVERY_KIND
     optional_roles = ("teacher",)
     guarded = False
     version = "1"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
-        systems = {
-            "as written": instruction(task),
-            "labels with typical examples": instruction(task, typical(task, train)),
-            "labels with their words": instruction(task, telling_words(task, train)),
-        }
+        plain = PromptPredictor(model, instruction(task), FixedShots(), task.label_names, writing=Writing.of(task))
+        systems = wordings(task, train)
         if "teacher" in context.models:
-            systems |= propose(task, model, context.models["teacher"], train, context)
+            systems |= propose(task, plain, context.models["teacher"], train, context)
+        chats = any(not isinstance(example.input, str) for example in (*train, *dev))
         trials = [
-            PromptTrial(f"{meaning}, {asking}", PromptPredictor(model, system, Fixed(), task.label_names, frame=frame))
+            PromptTrial(f"{meaning}, {asking}", replace(plain, system=system, frame=frame), dev_scorer(task))
             for asking, frame in frames(task).items()
+            if not (chats and frame != PLAIN_FRAME)  # a chat is gone on with: nothing stands around its turns
             for meaning, system in systems.items()
         ]
-        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what=f"{len(trials)} instructions")
+        found = halve(trials, dev, task, context, what=f"{len(trials)} instructions")
         return Chosen(found.reading.predictor, {"instruction": found.winner.name, **found.describe()})
+
+
+def wordings(task: TaskSpec, train: Sequence[Example]) -> dict[str, str]:
+    """System messages by name, the task's own words first."""
+    found = {"as written": instruction(task)}
+    if task.labels:
+        found["labels with typical examples"] = instruction(task, typical(task, train))
+        found["labels with their words"] = instruction(task, telling_words(task, train))
+    elif train:
+        shapes = sorted((example.reference for example in train), key=len)
+        some = [shapes[at * (len(shapes) - 1) // TYPICAL] for at in range(TYPICAL + 1)]
+        listed = "\n".join(dict.fromkeys(_cut(text) for text in some))
+        found["with the form of the answers"] = f"{instruction(task)}\n\nAnswers look like these:\n{listed}"
+    return found
 
 
 def frames(task: TaskSpec) -> dict[str, str]:
     """Ways to ask in the user's turn, the plain one first."""
     found = {"input alone": PLAIN_FRAME}
     names = task.label_names
-    if len(names) <= MOST_LABELS_ASKED:
+    if not names:
+        found["input and rule"] = f"{PLAIN_FRAME}\n\nGive the answer alone, without any explanation."
+    elif len(names) <= MOST_LABELS_ASKED:
         listed = f"{', '.join(names[:-1])} or {names[-1]}"
         found["input and question"] = f"{PLAIN_FRAME}\n\nWhich one is it: {listed}?"
     return found

@@ -1,4 +1,4 @@
-"""LoRA: a small model fine-tuned on the training examples, its answers scored without any instruction.
+"""LoRA: a small model fine-tuned on the training examples; labels are scored without any instruction.
 
 One example, from input to score: the system message "Classify." and the user message "Who was Galileo ?"; the tuned
 model scores each label, end of turn included, as the assistant's whole answer; HUM comes out best; the reference is
@@ -16,19 +16,23 @@ from typing import Any
 
 from luthier.errors import ModelError
 from luthier.rungs.base import (
-    ask_choices,
+    EVERY_KIND,
+    Writing,
+    ask,
     conversation,
     prediction,
     read_predictor,
+    rewordings,
     role_model,
     same_model,
-    text_of,
     write_predictor,
+    written,
 )
 from luthier.train.recipe import Recipe
 from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
 
-# The tuned model needs no instruction; without a system message a template may put in a longer one of its own.
+# A model that was tuned to choose labels needs no instruction; without a system message a template may put in a longer
+# one of its own.
 SYSTEM = "Classify."
 REWORDED = ("Classify the text.", "Name the class.", "Which label fits?")
 ADAPTER = "adapter"
@@ -43,6 +47,7 @@ class Lora:
     name = "lora"
     rank = 70
     roles = ("student",)
+    kinds = EVERY_KIND
     guarded = True
     version = "1"
 
@@ -60,31 +65,33 @@ class Lora:
                 "its weights cannot be trained here", where=base.name, fix="choose a local model as the student"
             )
         context.working("preparing the examples")
-        system = _system(base.chat)
+        writing = Writing.of(task)
+        system = _system(base.chat, SYSTEM if writing is None else task.instruction.strip())
         labels = task.label_names
+
+        def prompt(example: Example) -> tuple[Message, ...]:
+            return _prompt(system, example.input, writing)
+
+        def dev_row(example: Example) -> DevRow:
+            answers, right = (
+                (labels, example.references) if labels else (example.references[:1], example.references[:1])
+            )
+            rows = answer_rows(
+                base.chat, prompt(example), answers, context_tokens=base.context_tokens, example_id=example.id
+            )
+            return DevRow(rows, tuple(answers.index(reference) for reference in right))
+
         rows = [
             train_row(
                 base.chat,
-                _prompt(system, example.input),
+                prompt(example),
                 example.reference,
                 context_tokens=base.context_tokens,
                 example_id=example.id,
             )
             for example in train
         ]
-        dev_rows = [
-            DevRow(
-                answer_rows(
-                    base.chat,
-                    _prompt(system, example.input),
-                    labels,
-                    context_tokens=base.context_tokens,
-                    example_id=example.id,
-                ),
-                tuple(labels.index(reference) for reference in example.references),
-            )
-            for example in self.recipe.dev_sample(dev, seed=context.seed)
-        ]
+        dev_rows = [dev_row(example) for example in self.recipe.dev_sample(dev, seed=context.seed)]
         tuned = fine_tune(
             base.module,
             rows,
@@ -102,7 +109,7 @@ class Lora:
             "epochs": self.recipe.epochs,
             "steps": tuned.steps,
             "best step": tuned.best.step,
-            "dev checks": [asdict(check) for check in tuned.checks],
+            "dev checks": [_told(check, writing) for check in tuned.checks],
             "dev examples checked": len(dev_rows),
             "training tokens": tuned.tokens,
             "tokens run": tuned.tokens_run,
@@ -111,12 +118,20 @@ class Lora:
         }
         if tuned.note is not None:
             history["note"] = f"rows were run one by one: {tuned.note}"
-        return LoraPredictor(base, adapter, system, labels, history, seconds=tuned.seconds)
+        return LoraPredictor(base, adapter, system, labels, history, seconds=tuned.seconds, writing=writing)
+
+
+def _told(check: Any, writing: Writing | None) -> dict[str, Any]:
+    """A check as plain values. Where answers are written only the reference is scored: no share of right ones then."""
+    told = asdict(check)
+    if writing is not None:
+        del told["dev_accuracy"]
+    return told
 
 
 @dataclass(frozen=True)
 class LoraPredictor:
-    """The student with an adapter merged into a copy of it: scores every label, the best one is the answer.
+    """The student with an adapter merged into a copy of it: scores every label, or writes with `writing`.
 
     `adapter` is the folder it is read from at the first prediction: after fitting, one in the fit's workdir. `seconds`
     are those of training, which a predictor loaded from a folder no longer knows.
@@ -128,6 +143,7 @@ class LoraPredictor:
     labels: tuple[str, ...]
     history: Mapping[str, Any]
     seconds: float | None = None
+    writing: Writing | None = None
 
     kind = "lora"
 
@@ -139,7 +155,8 @@ class LoraPredictor:
         return [self.answer(reply) for reply in self.ask(inputs)]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
-        return ask_choices(self.model, [_prompt(self.system, value) for value in inputs], self.labels)
+        prompts = [_prompt(self.system, value, self.writing) for value in inputs]
+        return ask(self.model, prompts, self.labels, self.writing)
 
     def answer(self, reply: Reply) -> Prediction:
         return prediction(reply)
@@ -148,7 +165,7 @@ class LoraPredictor:
         """The same weights under other system messages that mean the same; none for a template that takes none."""
         if self.system is None:
             return []
-        others = [replace(self, system=system) for system in REWORDED]
+        others = [replace(self, system=system) for system in (REWORDED if self.labels else rewordings(self.system))]
         for other in others:
             other.__dict__["model"] = self.model  # merging the adapter again would copy the weights once more
         return others
@@ -159,6 +176,7 @@ class LoraPredictor:
             "system": self.system,
             "labels": self.labels,
             "history": self.history,
+            **written(self.writing),
         }
         write_predictor(folder, self.kind, content)
         shutil.copytree(self.adapter, folder / ADAPTER, dirs_exist_ok=True)
@@ -172,6 +190,7 @@ class LoraPredictor:
             system=content["system"],
             labels=tuple(content["labels"]),
             history=content["history"],
+            writing=Writing.saved(content),
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -179,14 +198,16 @@ class LoraPredictor:
         return dict(self.history) if self.seconds is None else {**self.history, "seconds": round(self.seconds, 1)}
 
 
-def _system(chat: Any) -> str | None:
+def _system(chat: Any, wanted: str) -> str | None:
     """The system message; None for a template that takes none."""
     try:
-        chat.prompt_ids(_prompt(SYSTEM, "?"))
+        chat.prompt_ids(_prompt(wanted, "?", None))
     except ModelError:
         return None
-    return SYSTEM
+    return wanted
 
 
-def _prompt(system: str | None, value: Input) -> tuple[Message, ...]:
-    return (Message("user", text_of(value)),) if system is None else conversation(system, (), value)
+def _prompt(system: str | None, value: Input, writing: Writing | None) -> tuple[Message, ...]:
+    if system is None:
+        return conversation("", (), value, writing)[1:]
+    return conversation(system, (), value, writing)

@@ -1,4 +1,4 @@
-"""Majority: always the commonest label of train. What a rung must beat to have learned anything.
+"""Majority: always the commonest answer of train. What a rung must beat to have learned anything.
 
 One example, from input to score: in question routing the commonest label is "ENTY". "Who was Galileo ?" is answered
 "ENTY"; its reference is "HUM"; the score is 0.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.rungs.base import read_predictor, write_predictor
+from luthier.rungs.base import EVERY_KIND, read_predictor, write_predictor
 from luthier.types import Example, FitContext, Input, Prediction, TaskSpec
 
 
@@ -40,11 +40,12 @@ class MajorityPredictor:
 
 @dataclass(frozen=True)
 class Majority:
-    """The commonest label of train; ties go to the label that comes first in the task."""
+    """The commonest answer of train; ties go to the label that comes first in the task, or to the first text."""
 
     name = "majority"
     rank = 10
     roles = ()
+    kinds = EVERY_KIND
     guarded = False
     version = "1"
 
@@ -52,5 +53,5 @@ class Majority:
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> MajorityPredictor:
         counts = Counter(example.reference for example in train)
-        label = max(task.label_names, key=lambda name: counts[name])
+        label = max(task.label_names or sorted(counts), key=lambda name: counts[name])
         return MajorityPredictor(label, counts[label] / len(train))

@@ -7,17 +7,18 @@ them once, and then only the question. LOC comes out best; the reference is "LOC
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from luthier.errors import ModelError
-from luthier.rungs.base import instruction, role_model, text_of
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model, text_of
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.search import Search, halve
-from luthier.rungs.shots import Fixed, Shot
-from luthier.types import Example, FitContext, Model, TaskSpec, Usage
+from luthier.rungs.shots import FixedShots, Shot
+from luthier.types import Example, FitContext, Input, TaskSpec, Usage
 
 SHARES = (0.25, 1.0)  # of the examples that fit
 SPARE = 0.9  # of the context: the longest input to come may be longer than any seen
@@ -30,6 +31,7 @@ class ManyShot:
     name = "many-shot"
     rank = 55
     roles = ("prompted",)
+    kinds = EVERY_KIND
     guarded = False
     version = "1"
 
@@ -37,22 +39,27 @@ class ManyShot:
         model = role_model(context.models, "prompted", self.name)
         context.working("counting how many examples the context holds")
         shots = balanced(train, task.label_names, context.seed)
-        system = instruction(task)
-        most = _fitting(model, system, shots, [text_of(example.input) for example in (*train, *dev)], task.label_names)
+        plain = PromptPredictor(model, instruction(task), FixedShots(), task.label_names, writing=Writing.of(task))
+        most = _fitting(plain, shots, [example.input for example in (*train, *dev)])
         sizes = sorted({max(1, round(share * most)) for share in SHARES})
         # the best examples of a smaller set are the last ones: they stand nearest to the question
         trials = [
-            PromptTrial(f"{size} examples", PromptPredictor(model, system, Fixed(shots[-size:]), task.label_names))
+            PromptTrial(f"{size} examples", replace(plain, shots=FixedShots(shots[-size:])), dev_scorer(task))
             for size in sizes
         ]
-        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what="numbers of examples")
+        found = halve(trials, dev, task, context, what="numbers of examples")
         told = {"examples that fit the context": most, **price(found), **found.describe()}
         return Chosen(found.reading.predictor, told)
 
 
 def balanced(train: Sequence[Example], labels: Sequence[str], seed: int) -> tuple[Shot, ...]:
-    """All training examples as shots, drawn so that every tail of the sequence has the labels as evenly as it can."""
+    """All training examples as shots, drawn so that every tail of the sequence has the labels as evenly as it can.
+
+    Without labels: in random order.
+    """
     rng = np.random.default_rng(seed)
+    if not labels:
+        return tuple((text_of(train[at].input), train[at].reference) for at in rng.permutation(len(train)))
     queues = {}
     for label in labels:
         own = [example for example in train if example.reference == label]
@@ -65,8 +72,9 @@ def balanced(train: Sequence[Example], labels: Sequence[str], seed: int) -> tupl
     return tuple((text_of(example.input), example.reference) for example in reversed(drawn))
 
 
-def _fitting(model: Model, system: str, shots: Sequence[Shot], texts: Sequence[str], labels: Sequence[str]) -> int:
+def _fitting(plain: PromptPredictor, shots: Sequence[Shot], inputs: Sequence[Input]) -> int:
     """How many of the last shots fit beside the longest input, by bisection over what the model itself counts."""
+    model = plain.model
     room, count = getattr(model, "context_tokens", None), getattr(model, "prompt_tokens", None)
     if room is None or count is None:
         raise ModelError(
@@ -74,12 +82,13 @@ def _fitting(model: Model, system: str, shots: Sequence[Shot], texts: Sequence[s
             where=model.name,
             fix="set its context_tokens, or leave many-shot out of [ladder] rungs",
         )
-    longest = max(texts, key=len)
-    answer = max(map(len, labels))  # a label has no more tokens than characters
+    longest = max(inputs, key=lambda value: len(text_of(value)))
+    # a label has no more tokens than bytes
+    answer = plain.writing.max_tokens if plain.writing else max(len(label.encode()) for label in plain.labels)
     limit = SPARE * room - answer
 
     def fits(size: int) -> bool:
-        prompt = PromptPredictor(model, system, Fixed(tuple(shots[len(shots) - size :])), tuple(labels))
+        prompt = replace(plain, shots=FixedShots(tuple(shots[len(shots) - size :])))
         return bool(count(prompt.prompts([longest])[0]) <= limit)
 
     low, high = 0, len(shots)

@@ -14,7 +14,8 @@ from scipy.special import log_softmax, logsumexp
 from luthier.errors import ModelError
 from luthier.rungs.base import (
     PLAIN_FRAME,
-    ask_choices,
+    Writing,
+    ask,
     conversation,
     framed,
     prediction,
@@ -23,10 +24,11 @@ from luthier.rungs.base import (
     same_model,
     text_of,
     write_predictor,
+    written,
 )
-from luthier.rungs.search import Reading, is_right
-from luthier.rungs.shots import Shots, load_shots
-from luthier.types import Example, Input, Message, Model, Prediction, Reply, Usage
+from luthier.rungs.search import Reading, scores
+from luthier.rungs.shots import Shot, Shots, load_shots
+from luthier.types import Example, Input, Message, Model, Prediction, Reply, Scorer, Usage
 
 # Zhao et al. 2021, section 5: content-free inputs, whose label probabilities show the prompt's own bias.
 CONTENT_FREE = ("N/A", "", "[MASK]")
@@ -34,7 +36,7 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 @dataclass(frozen=True)
 class PromptPredictor:
-    """Scores every label after a prompt; the best one is the answer.
+    """Scores every label after a prompt; the best one is the answer. With `writing` an answer is written.
 
     `shots` gives the solved examples of each input; `frame` is what the user's turn says, with `{input}` where the
     input goes. `prior` holds a log-probability a label that is subtracted before labels are compared (contextual
@@ -48,6 +50,7 @@ class PromptPredictor:
     prior: tuple[float, ...] | None = None
     frame: str = PLAIN_FRAME
     role: str = "prompted"
+    writing: Writing | None = None
 
     kind = "prompt"
 
@@ -55,17 +58,18 @@ class PromptPredictor:
         return [self.answer(reply) for reply in self.ask(inputs)]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
-        return ask_choices(self.model, self.prompts(inputs), self.labels)
+        return ask(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         """The whole conversation for each input, up to where the model answers."""
-        texts = [text_of(value) for value in inputs]
+        found = self.shots.of([text_of(value) for value in inputs])
         return [
-            conversation(
-                self.system, [(framed(self.frame, shot), answer) for shot, answer in some], framed(self.frame, text)
-            )
-            for some, text in zip(self.shots.of(texts), texts, strict=True)
+            conversation(self.system, self._solved(shots), framed(self.frame, value), self.writing)
+            for shots, value in zip(found, inputs, strict=True)
         ]
+
+    def _solved(self, shots: Sequence[Shot]) -> list[Shot]:
+        return [(text_of(framed(self.frame, text)), answer) for text, answer in shots]
 
     def answer(self, reply: Reply) -> Prediction:
         """A reply to this prompt as a prediction: the best label, against the prior where there is one."""
@@ -101,6 +105,7 @@ class PromptPredictor:
             "labels": self.labels,
             "prior": self.prior,
             "examples": self.shots.save(folder),
+            **written(self.writing),
         }
         write_predictor(folder, self.kind, content)
 
@@ -116,6 +121,7 @@ class PromptPredictor:
             prior=None if prior is None else tuple(prior),
             frame=content["frame"],
             role=content["role"],
+            writing=Writing.saved(content),
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -146,10 +152,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class PromptTrial:
-    """A prompt on trial: read as it is, or calibrated by its own replies (labels unseen), whichever dev prefers."""
+    """A prompt on trial: read as it is or, where labels are scored, calibrated by its own replies (labels unseen)."""
 
     name: str
     prompt: PromptPredictor
+    scorer: Scorer
     replies: tuple[Reply, ...] = ()
 
     @property
@@ -160,15 +167,15 @@ class PromptTrial:
         return replace(self, replies=(*self.replies, *self.prompt.ask(inputs)))
 
     def best(self, examples: Sequence[Example]) -> Reading:
-        ways = (self.prompt, self.prompt.with_prior(self.replies))
-        readings = [Reading(way, right(way, examples, self.replies)) for way in ways]
-        return max(readings, key=lambda reading: reading.count)  # ties: as it is
+        ways = [self.prompt]
+        if self.prompt.writing is None and any(reply.choice_logprobs is not None for reply in self.replies):
+            ways.append(self.prompt.with_prior(self.replies))
+        # ties: as it is
+        return max((self.read(way, examples) for way in ways), key=lambda reading: reading.total)
 
-
-def right(predictor: PromptPredictor, examples: Sequence[Example], replies: Sequence[Reply]) -> tuple[bool, ...]:
-    """Which of these replies to the examples the predictor reads rightly: a prior needs no new replies."""
-    pairs = zip(examples, replies, strict=False)
-    return tuple(is_right(example, predictor.answer(reply)) for example, reply in pairs)
+    def read(self, way: PromptPredictor, examples: Sequence[Example]) -> Reading:
+        answers = [way.answer(reply) for reply in self.replies]
+        return Reading(way, scores(self.scorer, examples, answers))
 
 
 def calibrated_best(logprobs: Sequence[float], prior: Sequence[float]) -> int:

@@ -7,17 +7,16 @@ instruction; proposals that do better on further training examples survive. Dev 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from luthier.errors import MissingExtra, ModelError
-from luthier.rungs.base import instruction, text_of
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import text_of
 from luthier.rungs.prompted import PromptPredictor
-from luthier.rungs.search import is_right
-from luthier.rungs.shots import Fixed
-from luthier.types import Example, FitContext, Message, Model, Prediction, Request, TaskSpec
+from luthier.types import Example, FitContext, Message, Model, Prediction, Request, Score, Scorer, TaskSpec
 
 LEARN = 32  # training examples that mistakes are drawn from
 CHECK = 32  # further ones that proposals must do better on
@@ -27,7 +26,7 @@ LONGEST_PROPOSAL = 1024  # tokens
 
 
 def propose(
-    task: TaskSpec, model: Model, teacher: Model, train: Sequence[Example], context: FitContext
+    task: TaskSpec, plain: PromptPredictor, teacher: Model, train: Sequence[Example], context: FitContext
 ) -> dict[str, str]:
     """Up to two instructions by name, the best on held-out training examples first; none where none is better.
 
@@ -40,12 +39,11 @@ def propose(
     order = np.random.default_rng(context.seed).permutation(len(train))
     some = [train[at] for at in order[: LEARN + CHECK]]
     learn, check = some[: len(some) // 2], some[len(some) // 2 :]
-    written = instruction(task)
     found: Any = optimize(
-        seed_candidate={"instruction": written},
+        seed_candidate={"instruction": plain.system},
         trainset=learn,
         valset=check,
-        adapter=_Adapter(task, model, context),
+        adapter=_Adapter(plain, dev_scorer(task), context),
         reflection_lm=_Teacher(teacher),
         max_metric_calls=CALLS,
         seed=context.seed,
@@ -80,8 +78,8 @@ class _Teacher:
 class _Adapter:
     """What the library asks of us: evaluate an instruction on examples, and tell what went wrong with it."""
 
-    task: TaskSpec
-    model: Model
+    plain: PromptPredictor
+    scorer: Scorer
     context: FitContext
     propose_new_texts: None = None
 
@@ -89,22 +87,22 @@ class _Adapter:
         from gepa.core.adapter import EvaluationBatch
 
         self.context.working("trying proposed instructions on training examples")
-        prompt = PromptPredictor(self.model, candidate["instruction"], Fixed(), self.task.label_names)
-        answers = prompt.predict([example.input for example in batch])
-        scores = [float(is_right(example, answer)) for example, answer in zip(batch, answers, strict=True)]
-        return EvaluationBatch(answers, scores, list(zip(batch, answers, strict=True)) if capture_traces else None)
+        answers = replace(self.plain, system=candidate["instruction"]).predict([example.input for example in batch])
+        found = self.scorer.score(batch, answers)
+        traces = list(zip(batch, answers, found, strict=True)) if capture_traces else None
+        return EvaluationBatch(answers, [score.value or 0.0 for score in found], traces)
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: Any, components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        records = [_record(example, answer) for example, answer in eval_batch.trajectories]
+        records = [_record(*trace) for trace in eval_batch.trajectories]
         return dict.fromkeys(components_to_update, records)
 
 
-def _record(example: Example, answer: Prediction) -> Mapping[str, Any]:
+def _record(example: Example, answer: Prediction, score: Score) -> Mapping[str, Any]:
     said = answer.output if answer.output is not None else f"no answer ({answer.error})"
-    verdict = "right" if is_right(example, answer) else f"wrong: the right answer is {example.reference}"
-    return {"Inputs": {"text": text_of(example.input)}, "Generated Outputs": said, "Feedback": verdict}
+    feedback = score.reason if score.value == 1 else f"{score.reason}. The right answer is {example.reference}"
+    return {"Inputs": {"text": text_of(example.input)}, "Generated Outputs": said, "Feedback": feedback}
 
 
 class _Silent:

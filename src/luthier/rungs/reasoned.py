@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from luthier.rungs.base import ask_choices, instruction, prediction, read_predictor, role_model, write_predictor
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import LABELLED, ask, instruction, prediction, read_predictor, role_model, write_predictor
 from luthier.rungs.prompted import Chosen, PromptPredictor
 from luthier.rungs.search import AnswerTrial, halve
-from luthier.rungs.shots import Fixed
+from luthier.rungs.shots import FixedShots
 from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, Request, TaskSpec
 
 THOUGHT_TOKENS = 64
@@ -60,7 +61,7 @@ class ReasonedPredictor:
         places = [(at, text) for at, reply in enumerate(thoughts) for text in reply.texts]
         prompts = [(*asked[at], Message("assistant", text), Message("user", CONCLUDE)) for at, text in places]
         answers: list[list[Prediction]] = [[] for _ in thoughts]
-        for (at, _), reply in zip(places, ask_choices(self.prompt.model, prompts, self.prompt.labels), strict=True):
+        for (at, _), reply in zip(places, ask(self.prompt.model, prompts, self.prompt.labels, None), strict=True):
             answers[at].append(prediction(reply))
         return answers
 
@@ -93,21 +94,22 @@ class Reasoned:
     name = "reasoned"
     rank = 65
     roles = ("prompted",)
+    kinds = LABELLED
     guarded = False
     version = "1"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
-        prompt = PromptPredictor(model, instruction(task), Fixed(), task.label_names)
+        prompt = PromptPredictor(model, instruction(task), FixedShots(), task.label_names)
         trials = [
-            AnswerTrial(name, ReasonedPredictor(prompt, constrained, votes, context.seed))
+            AnswerTrial(name, ReasonedPredictor(prompt, constrained, votes, context.seed), dev_scorer(task))
             for name, constrained, votes in (
                 ("one thought, labels scored", True, 1),
                 ("one thought, answer read from the text", False, 1),
                 (f"{VOTES} thoughts and a vote, labels scored", True, VOTES),
             )
         ]
-        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what="ways to think")
+        found = halve(trials, dev, task, context, what="ways to think")
         return Chosen(found.reading.predictor, {"thinking": found.winner.name, **found.describe()})
 
 

@@ -12,10 +12,11 @@ from typing import get_args
 
 import numpy as np
 
-from luthier.rungs.base import instruction, role_model, text_of
+from luthier.evaluate.scorers import dev_scorer
+from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model, text_of
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.search import halve
-from luthier.rungs.shots import By, Nearest
+from luthier.rungs.shots import By, NearestShots
 from luthier.types import Embedder, Example, FitContext, TaskSpec
 
 NEIGHBOURS = 8
@@ -28,6 +29,7 @@ class RetrievedShots:
     name = "retrieved-shots"
     rank = 60
     roles = ("prompted", "embedder")
+    kinds = EVERY_KIND
     guarded = False
     version = "2"
 
@@ -40,8 +42,8 @@ class RetrievedShots:
         trials = []
         for by in get_args(By):
             known = (None, None) if by == "bm25" else (embedder, vectors)
-            shots = Nearest(pool, NEIGHBOURS, by, *known)
-            prompt = PromptPredictor(model, instruction(task), shots, task.label_names)
-            trials.append(PromptTrial(f"nearest by {by}", prompt))
-        found = halve(trials, dev, context, budget_tokens=task.search_tokens, what="ways to find examples")
+            shots = NearestShots(pool, NEIGHBOURS, by, *known)
+            prompt = PromptPredictor(model, instruction(task), shots, task.label_names, writing=Writing.of(task))
+            trials.append(PromptTrial(f"nearest by {by}", prompt, dev_scorer(task)))
+        found = halve(trials, dev, task, context, what="ways to find examples")
         return Chosen(found.reading.predictor, found.describe())

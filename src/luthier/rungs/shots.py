@@ -31,7 +31,7 @@ class Shots(Protocol):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedShots:
     """The same solved examples before every input: a prefix that is run, and paid for, once."""
 
     shots: tuple[Shot, ...] = ()
@@ -47,7 +47,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestShots:
     """The `count` training examples that are most like the input, the nearest last (Liu et al. 2022).
 
     Likeness is the cosine of embeddings ("embedding"), BM25 on words ("bm25", Robertson and Zaragoza 2009; Lucene's
@@ -118,17 +118,17 @@ class Nearest:
         return told if self.embedder is None else {**told, "embedder": self.embedder.name}
 
 
-def load_shots(content: Mapping[str, Any], folder: Path, models: Mapping[str, Any]) -> Fixed | Nearest:
+def load_shots(content: Mapping[str, Any], folder: Path, models: Mapping[str, Any]) -> FixedShots | NearestShots:
     """What `save` told, with the arrays from the folder; the embedder must be the one that made the vectors."""
     if "shots" in content:
-        return Fixed(tuple((text, answer) for text, answer in content["shots"]))
+        return FixedShots(tuple((text, answer) for text, answer in content["shots"]))
     embedder = vectors = None
     if content["embedder"] is not None:
         embedder = same_model(models, "embedder", content["embedder"], folder)
         with np.load(folder / "vectors.npz", allow_pickle=False) as arrays:
             vectors = arrays["vectors"]
     pool = tuple((text, answer) for text, answer in content["pool"])
-    return Nearest(pool, content["count"], content["by"], embedder, vectors)
+    return NearestShots(pool, content["count"], content["by"], embedder, vectors)
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from luthier.rungs.base import read_predictor, text_of, write_predictor
+from luthier.rungs.base import LABELLED, read_predictor, text_of, write_predictor
 from luthier.rungs.linear import Linear, fit_linear
 from luthier.types import Example, FitContext, Input, Prediction, TaskSpec
 
@@ -85,6 +85,7 @@ class Tfidf:
     name = "tfidf"
     rank = 20
     roles = ()
+    kinds = LABELLED
     guarded = False
     version = "1"
 

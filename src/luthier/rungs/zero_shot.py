@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luthier.rungs.base import instruction, role_model
+from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model
 from luthier.rungs.prompted import PromptPredictor
-from luthier.rungs.shots import Fixed
+from luthier.rungs.shots import FixedShots
 from luthier.types import Example, FitContext, TaskSpec
 
 
@@ -23,12 +23,12 @@ class ZeroShot:
     name = "zero-shot"
     rank = 40
     roles = ("prompted",)
+    kinds = EVERY_KIND
     guarded = False
     version = "1"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> PromptPredictor:
-        return PromptPredictor(
-            role_model(context.models, "prompted", self.name), instruction(task), Fixed(), task.label_names
-        )
+        model = role_model(context.models, "prompted", self.name)
+        return PromptPredictor(model, instruction(task), FixedShots(), task.label_names, writing=Writing.of(task))

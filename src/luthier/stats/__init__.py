@@ -4,6 +4,8 @@
     betting     scores in [0, 1]: betting_sequence, betting_evidence
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
     bootstrap   figures that are no mean: confusion_bootstrap
+    pooled      the same for figures of sums: pooled_bootstrap
+    continuation    how a race of scores in [0, 1] may go on: continued_races
     power       what a race would decide: decision_boundary, posterior_decision, further_examples, ...
 
 `alpha` is the error level of the whole statement, both sides together; `prior` the (a, b) of a Beta distribution; logs
@@ -12,6 +14,7 @@ are natural.
 
 from luthier.stats.betting import betting_evidence, betting_excludes, betting_sequence
 from luthier.stats.bootstrap import confusion_bootstrap
+from luthier.stats.continuation import continued_races
 from luthier.stats.intervals import (
     PairedDifference,
     clopper_pearson,
@@ -21,6 +24,7 @@ from luthier.stats.intervals import (
     sample_size,
     wilson,
 )
+from luthier.stats.pooled import pooled_bootstrap
 from luthier.stats.power import (
     Boundary,
     decision_boundary,
@@ -52,6 +56,7 @@ __all__ = [
     "betting_sequence",
     "clopper_pearson",
     "confusion_bootstrap",
+    "continued_races",
     "decision_boundary",
     "decision_probabilities",
     "evidence_at",
@@ -63,6 +68,7 @@ __all__ = [
     "holm",
     "mean_se",
     "paired_difference",
+    "pooled_bootstrap",
     "posterior_decision",
     "sample_size",
     "smallest_detectable_effect",

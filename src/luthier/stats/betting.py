@@ -112,17 +112,34 @@ def _log_evidence(x: Floats, target: float, population: int | None) -> Floats:
         return np.where(np.cumsum(x) > 0, np.inf, 0.0)
     if target == 1.0:
         return np.zeros(x.size)
-    edge = np.arcsin(np.sqrt(target))
-    angles = edge + (np.pi / 2 - edge) * (np.arange(_STAKES) + 0.5) / _STAKES
-    stakes = (np.sin(angles) ** 2 - target) / (1.0 - target)
+    stakes = _fixed_stakes(target)
     means = _running_means(x, np.array([target]), population)  # (t, 1)
     capital = np.zeros((x.size, _STAKES))
     possible = means[:, 0] > 0
     gain = np.divide(x[:, None], means, out=np.ones_like(means), where=possible[:, None]) - 1.0
     np.log1p(stakes[None, :] * gain, out=capital)
     np.cumsum(capital, axis=0, out=capital)
-    evidence = np.logaddexp.reduce(capital, axis=1) - np.log(_STAKES)
+    evidence = log_mixture(capital)
     return np.asarray(np.where(np.logical_or.accumulate(_impossible(means))[:, 0], np.inf, evidence), np.float64)
+
+
+def _fixed_stakes(target: float) -> Floats:
+    edge = np.arcsin(np.sqrt(target))
+    angles = edge + (np.pi / 2 - edge) * (np.arange(_STAKES) + 0.5) / _STAKES
+    return np.asarray((np.sin(angles) ** 2 - target) / (1.0 - target), np.float64)
+
+
+def log_gains(scores: Floats, target: float) -> Floats:
+    """By how much each score changes the log of each of `betting_evidence`'s capitals: shape (t, stakes).
+
+    The evidence above the target after any of these scores is `log_mixture` of their sum, 0 < target < 1.
+    """
+    return np.asarray(np.log1p(_fixed_stakes(target)[None, :] * (scores[:, None] / target - 1.0)), np.float64)
+
+
+def log_mixture(capital: Floats) -> Floats:
+    """The log of the average of capitals given as logs, over the last axis."""
+    return np.asarray(np.logaddexp.reduce(capital, axis=-1) - np.log(_STAKES), np.float64)
 
 
 def _plug_in(x: Floats, alpha: float) -> Floats:

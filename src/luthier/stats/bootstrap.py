@@ -59,7 +59,7 @@ def confusion_bootstrap(
         around = _neighbours(counts, alpha)
         spread = _values(statistic, around) if around.size else np.array([observed])
         return min(observed, float(spread.min())), max(observed, float(spread.max()))
-    low, high = _corrected(resampled, observed, _acceleration(counts, statistic), alpha)
+    low, high = corrected(resampled, observed, _acceleration(counts, statistic), alpha)
     return min(observed, low), max(observed, high)
 
 
@@ -114,7 +114,7 @@ def _acceleration(counts: Floats, statistic: Statistic) -> float:
     return third / (6.0 * second**1.5) if second > 0.0 else 0.0
 
 
-def _corrected(resampled: Floats, observed: float, acceleration: float, alpha: float) -> tuple[float, float]:
+def corrected(resampled: Floats, observed: float, acceleration: float, alpha: float) -> tuple[float, float]:
     """The BCa quantiles of the sorted `resampled`; ties with the observed value count half on either side."""
     below = (np.sum(resampled < observed) + 0.5 * np.sum(resampled == observed)) / resampled.size
     shift = float(ndtri(np.clip(below, 0.5 / resampled.size, 1.0 - 0.5 / resampled.size)))

@@ -1,4 +1,4 @@
-"""Data: a CSV, TSV or JSONL file, read into rows that know their lines. The file is only ever read.
+"""Data: a CSV, TSV, JSONL or Parquet file, read into rows that know their lines. The file is only ever read.
 
 Every defect is a DataError that names the line and the fix; nothing is repaired silently.
 """
@@ -12,13 +12,21 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from luthier.errors import DataError
+from luthier.errors import DataError, MissingExtra
 from luthier.task.spelling import fold, suggest
 
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 _BOMS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 # Python's csv stops at 131,072 characters a field by default; a long document is no defect
 _LONGEST_FIELD = 2**31 - 1
@@ -26,10 +34,14 @@ _LONGEST_FIELD = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as the file has it: the line it begins on, and its values by column."""
+    """One row as the file has it: the line it begins on (Parquet: its number, from 1), and its values by column.
+
+    A list or an object is its JSON text, and its column is in `nested`.
+    """
 
     line: int
     values: dict[str, str]
+    nested: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,11 @@ class Table:
     sha256: str
     nested: Mapping[str, int]
 
-    def column(self, wanted: str, key: str) -> str:
-        """`wanted`, if the file has it exactly once; `key` names who asked. Raises DataError."""
+    def column(self, wanted: str, key: str, *, lists: bool = False) -> str:
+        """`wanted`, if the file has it exactly once; `key` names who asked, `lists`: it may hold lists and objects.
+
+        Raises DataError.
+        """
         same = [name for name in self.columns if fold(name) == fold(wanted)]
         if len(same) > 1:
             raise DataError(
@@ -60,7 +75,7 @@ class Table:
                 where=self.name,
                 fix=f"{suggest(wanted, self.columns)}the columns are {_listed(self.columns)}",
             )
-        if wanted in self.nested:
+        if wanted in self.nested and not lists:
             raise DataError(
                 f"line {self.nested[wanted]}: '{wanted}' is a list or an object, not a text",
                 where=self.name,
@@ -87,6 +102,8 @@ def format_of(path: Path) -> str | None:
 def read_table(path: Path, dialect: Dialect) -> Table:
     """The file's rows, with line numbers. Raises DataError for whatever makes it not a table of text."""
     raw = read_bytes(path)
+    if dialect.format == "parquet":
+        return parquet_table([raw], path.name)
     text = decode(raw, dialect.encoding, path.name)
     if not text.strip():
         raise DataError("the file is empty", where=path.name, fix="point [data] path to a file with labelled examples")
@@ -212,19 +229,24 @@ def _read_jsonl(text: str, name: str, nested: dict[str, int]) -> tuple[tuple[str
         if not source.strip():
             continue
         found = _json_row(source, line, name)
-        for key, value in found.items():
-            if isinstance(value, (list, dict)):
-                nested.setdefault(key, line)
         columns.update(dict.fromkeys(found))
-        rows.append(RawRow(line, {key: _json_text(value) for key, value in found.items()}))
-    return tuple(columns), tuple(RawRow(row.line, {**dict.fromkeys(columns, ""), **row.values}) for row in rows)
+        rows.append(_raw_row(line, found, nested))
+    return tuple(columns), tuple(replace(row, values={**dict.fromkeys(columns, ""), **row.values}) for row in rows)
+
+
+def _raw_row(line: int, found: Mapping[str, object], nested: dict[str, int]) -> RawRow:
+    lists = frozenset(key for key, value in found.items() if isinstance(value, (list, dict)))
+    for key in found:
+        if key in lists:
+            nested.setdefault(key, line)
+    return RawRow(line, {key: _json_text(value) for key, value in found.items()}, lists)
 
 
 def _json_row(source: str, line: int, name: str) -> dict[str, object]:
     where = f"{name}, line {line}"
     try:
         # numbers stay as they are written: 1.0 is not 1
-        found = json.loads(source, object_pairs_hook=_pairs, parse_int=str, parse_float=str, parse_constant=str)
+        found = json.loads(source, object_pairs_hook=_pairs, parse_int=_Int.read, parse_float=_Float.read)
     except json.JSONDecodeError as mistake:
         array = line == 1 and source.lstrip().startswith("[")
         raise DataError(
@@ -249,6 +271,29 @@ def _json_row(source: str, line: int, name: str) -> dict[str, object]:
     return found
 
 
+class _Int(int):
+    source: str
+
+    @classmethod
+    def read(cls, source: str) -> Any:
+        try:
+            number = cls(source)
+        except ValueError:  # Python reads no whole number of more than 4,300 digits
+            return source
+        number.source = source
+        return number
+
+
+class _Float(float):
+    source: str
+
+    @classmethod
+    def read(cls, source: str) -> Any:
+        number = cls(source)
+        number.source = source
+        return number
+
+
 class _Twice(Exception):
     pass
 
@@ -264,7 +309,56 @@ def _json_text(value: object) -> str:
     """Text as it is; null as nothing; everything else as its JSON text."""
     if isinstance(value, str):
         return value
+    if isinstance(value, (_Int, _Float)):
+        return value.source
     return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- Parquet
+
+
+def parquet_table(files: Sequence[bytes], name: str) -> Table:
+    """The rows of Parquet files one after the other. Raises DataError, and MissingExtra without pyarrow."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("parquet", "a Parquet file") from error
+    columns: dict[str, None] = {}
+    nested: dict[str, int] = {}
+    rows: list[RawRow] = []
+    sha256 = hashlib.sha256()
+    for raw in files:
+        sha256.update(raw)
+        try:
+            table = parquet.read_table(pyarrow.BufferReader(raw))
+        except (pyarrow.ArrowException, OSError) as mistake:
+            raise DataError(
+                f"not a Parquet file: {str(mistake).splitlines()[0]}", where=name, fix="check [data] path and format"
+            ) from None
+        columns.update(dict.fromkeys(str(column) for column in table.column_names))
+        for found in table.to_pylist():
+            line = len(rows) + 1
+            rows.append(_raw_row(line, {key: _plain(value, key, line, name) for key, value in found.items()}, nested))
+    if not rows:
+        raise DataError("there are columns, but no row", where=name, fix="add labelled examples")
+    rows = [replace(row, values={**dict.fromkeys(columns, ""), **row.values}) for row in rows]
+    return Table(name, tuple(columns), tuple(rows), sha256.hexdigest(), nested)
+
+
+def _plain(value: Any, column: str, line: int, name: str) -> Any:
+    """A Parquet value as JSON has it; dates and decimals are their texts."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, column, line, name) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, column, line, name) for each in value]
+    if isinstance(value, bytes):
+        raise DataError(
+            f"line {line}: '{column}' holds bytes, not a text", where=name, fix="write the column as a string column"
+        )
+    return str(value)
 
 
 def _listed(names: Iterable[str]) -> str:

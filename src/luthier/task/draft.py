@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.task.answers import is_nothing
 from luthier.task.data import Table, format_of
-from luthier.task.records import is_nothing
 from luthier.task.spec import DEFAULT_INSTRUCTION
 from luthier.task.spelling import fold
 
@@ -127,17 +127,17 @@ class Draft:
         return found
 
     def text(self, reasons: Sequence[str], warnings: Sequence[str]) -> str:
-        lines = [f"# Proposed from {_plain(self.file.name)}. Read it once; `luthier keys` explains every key."]
-        lines += [f"# {_plain(reason)}" for reason in reasons]
-        lines += [f"# LOOK: {_plain(warning)}" for warning in warnings]
-        lines += ["", "[task]", f"name = {_toml(self.file.stem)}", 'kind = "classification"']
+        lines = [f"# Proposed from {comment(self.file.name)}. Read it once; `luthier keys` explains every key."]
+        lines += [f"# {comment(reason)}" for reason in reasons]
+        lines += [f"# LOOK: {comment(warning)}" for warning in warnings]
+        lines += ["", "[task]", f"name = {toml_text(self.file.stem)}", 'kind = "classification"']
         lines += ["# what a model is told; say what the texts are and what the labels are for"]
-        lines += [f"instruction = {_toml(DEFAULT_INSTRUCTION)}", ""]
+        lines += [f"instruction = {toml_text(DEFAULT_INSTRUCTION)}", ""]
         lines += [
             "# the closed set of labels; a line that says what each one means helps every prompt",
             "[task.labels]",
         ]
-        lines += [f'{_toml(name)} = ""  # {rows} rows' for name, rows in self.labels().items()]
+        lines += [f'{toml_text(name)} = ""  # {rows} rows' for name, rows in self.labels().items()]
         lines += ["", "[data]", *self._data()]
         lines += [
             "",
@@ -151,25 +151,14 @@ class Draft:
         return "\n".join(lines)
 
     def _data(self) -> list[str]:
-        lines = [f"path = {_toml(_relative(self.file, self.folder))}"]
-        if format_of(self.file) != self.form:
-            lines.append(f"format = {_toml(self.form)}")
-        if self.encoding != "utf-8":
-            lines.append(f"encoding = {_toml(self.encoding)}")
-        if self.delimiter is not None:
-            lines.append(f"delimiter = {_toml(self.delimiter)}")
-        if self.quote != '"':
-            lines.append(f"quote = {_toml(self.quote)}")
-        if len(self.inputs) == 1:
-            lines.append(f"input = {_toml(self.inputs[0].name)}")
-        else:
-            lines.append(f"template = {_toml((chr(10) * 2).join(f'{{{column.name}}}' for column in self.inputs))}")
-        lines.append(f"reference = {_toml(self.reference.name)}")
+        lines = data_lines(self.file, self.folder, self.encoding, self.form, self.delimiter, self.quote)
+        lines += input_lines([column.name for column in self.inputs])
+        lines.append(f"reference = {toml_text(self.reference.name)}")
         if (name := self.id_column()) is not None:
-            lines.append(f"id = {_toml(name)}")
+            lines.append(f"id = {toml_text(name)}")
         groups = [each for each in self.columns if _GROUP_NAMES.search(each) and each != self.reference.name]
         lines += [
-            f"# group = {_toml(name)}  # if its examples belong together and must not be parted" for name in groups
+            f"# group = {toml_text(name)}  # if its examples belong together and must not be parted" for name in groups
         ]
         if self.has_empty():
             lines.append('on_empty = "drop"')
@@ -178,7 +167,28 @@ class Draft:
         return lines
 
 
-def _relative(file: Path, folder: Path) -> str:
+def data_lines(file: Path, folder: Path, encoding: str, form: str, delimiter: str | None, quote: str) -> list[str]:
+    """The lines of [data] that say where the file is and how it is written."""
+    lines = [f"path = {toml_text(relative(file, folder))}"]
+    if format_of(file) != form:
+        lines.append(f"format = {toml_text(form)}")
+    if encoding != "utf-8":
+        lines.append(f"encoding = {toml_text(encoding)}")
+    if delimiter is not None:
+        lines.append(f"delimiter = {toml_text(delimiter)}")
+    if quote != '"':
+        lines.append(f"quote = {toml_text(quote)}")
+    return lines
+
+
+def input_lines(names: Sequence[str]) -> list[str]:
+    """The line of [data] that says which columns are the input."""
+    if len(names) == 1:
+        return [f"input = {toml_text(names[0])}"]
+    return [f"template = {toml_text((chr(10) * 2).join(f'{{{name}}}' for name in names))}"]
+
+
+def relative(file: Path, folder: Path) -> str:
     try:
         return Path(os.path.relpath(file, folder)).as_posix()
     except ValueError:
@@ -186,11 +196,11 @@ def _relative(file: Path, folder: Path) -> str:
         return file.resolve().as_posix()
 
 
-def _toml(text: str) -> str:
+def toml_text(text: str) -> str:
     """A TOML basic string: JSON's escapes are TOML's, but for DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _plain(text: str) -> str:
+def comment(text: str) -> str:
     """A comment's text: no line breaks, no control characters."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -18,8 +18,11 @@ from datasketch import MinHash
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from luthier.task.chats import words_of
+from luthier.task.json_record import canonical
 from luthier.task.records import Findings, Record
 from luthier.task.spec import LOWEST_NEAR_DUPLICATE
+from luthier.types import Input, Kind
 
 SHINGLE = 5
 # 32 bands of 4 hashes: a pair of similarity s becomes a candidate with probability 1 - (1 - s^4)^32,
@@ -41,6 +44,18 @@ def normal_form(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def form_of(given: Input) -> str:
+    """The form in which two inputs are the same: of a chat, every turn with its role."""
+    if isinstance(given, str):
+        return normal_form(given)
+    return "\x1e".join(f"{turn.role}\x1f{normal_form(turn.content)}" for turn in given)
+
+
+def likeness_of(given: Input) -> str:
+    """The form by which two inputs are near-copies: a chat without its system's turn, which may stand in every chat."""
+    return normal_form(given if isinstance(given, str) else words_of(given))
+
+
 # ---------------------------------------------------------------- exact copies
 
 
@@ -53,32 +68,65 @@ class Distinct:
     copies: int
     groups: frozenset[str]
 
+    @property
+    def likeness(self) -> str:
+        return self.form if isinstance(self.record.input, str) else likeness_of(self.record.input)
 
-def merge_exact(records: Sequence[Record], findings: Findings) -> list[Distinct]:
+
+def merge_exact(records: Sequence[Record], findings: Findings, kind: Kind = "classification") -> list[Distinct]:
     """One entry for each distinct input, in the order of the file; a copy with the right answer stands for all.
 
-    Where copies disagree about the label, a strict majority decides. A tie has no right answer to learn or to score by:
-    the input is left out, and counted. Weight and majority count every copy.
+    Where copies disagree about the label or the record, a strict majority decides. A tie has no right answer to learn
+    or to score by: the input is left out, and counted. Copies with different free texts have several right answers,
+    the most frequent first. Weight and majority count every copy.
     """
     copies: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        copies[normal_form(record.input)].append(record)
+        copies[form_of(record.input)].append(record)
     distinct = []
     for form, same in copies.items():
         places = [record.place for record in same]
-        votes = Counter(record.reference for record in same).most_common(2)
         if len(same) > 1:
             findings.note("exact_duplicates_merged", len(same) - 1, [places[: Findings.EXAMPLES]])
+        if kind == "generation":
+            distinct.append(_with_all_answers(form, same, findings))
+            continue
+        votes = Counter(_vote(record, kind) for record in same).most_common(2)
         if len(votes) > 1:
             tie = votes[0][1] == votes[1][1]
             findings.note("conflicts_dropped" if tie else "conflicts_resolved", 1, [places[: Findings.EXAMPLES]])
             if tie:
                 continue
         # chosen by content, so that the order of the file changes nothing
-        chosen = min((record for record in same if record.reference == votes[0][0]), key=lambda record: record.input)
-        groups = frozenset(record.group for record in same if record.group is not None)
-        distinct.append(Distinct(chosen, form, len(same), groups))
+        chosen = min((record for record in same if _vote(record, kind) == votes[0][0]), key=_content)
+        distinct.append(Distinct(chosen, form, len(same), _groups(same)))
     return distinct
+
+
+def _vote(record: Record, kind: Kind) -> str:
+    if kind == "classification":
+        return record.reference
+    return "\n".join(sorted(canonical(reference) for reference in record.references))
+
+
+def _content(record: Record) -> tuple[str, tuple[str, ...]]:
+    return str(record.input), record.references
+
+
+def _groups(same: Sequence[Record]) -> frozenset[str]:
+    return frozenset(record.group for record in same if record.group is not None)
+
+
+def _with_all_answers(form: str, same: Sequence[Record], findings: Findings) -> Distinct:
+    counts = Counter(reference for record in same for reference in record.references)
+    chosen = min(same, key=_content)
+    if len(same) > 1:
+        # a lone record keeps the order in which its author wrote the answers
+        references = tuple(sorted(counts, key=lambda each: (-counts[each], each)))
+        if len(references) > len(chosen.references):
+            findings.note("answers_of_copies_joined", 1, [[record.place for record in same][: Findings.EXAMPLES]])
+        chosen = replace(chosen, references=references)
+    return Distinct(chosen, form, len(same), _groups(same))
 
 
 # ---------------------------------------------------------------- near-copies

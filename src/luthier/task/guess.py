@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.errors import DataError
+from luthier.task.answers import is_nothing
 from luthier.task.data import Dialect, Table, format_of, read_bytes, read_table
-from luthier.task.draft import INPUT_NAMES, Column, Draft
-from luthier.task.records import is_nothing
+from luthier.task.draft import INPUT_NAMES, Column, Draft, comment, data_lines, input_lines, toml_text
 from luthier.task.spelling import fold
+from luthier.task.written import ANSWER_NAMES, Found, chats_in, records_in, written_in, written_text
 
 # 2024-03-01, 1.3.2024, 03/01/24, perhaps with a time behind it
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d|$)")
@@ -49,7 +50,7 @@ class Proposal:
 def propose(
     path: str | Path, *, input: str | None = None, reference: str | None = None, folder: str | Path | None = None
 ) -> Proposal:
-    """A commented luthier.toml for a CSV, TSV or JSONL file.
+    """A commented luthier.toml for a CSV, TSV, JSONL or Parquet file.
 
     `input` and `reference` name columns that are known; the others are guessed. `folder` is where the luthier.toml will
     stand (default: the working directory): the path in it is relative to that. Raises DataError when the file cannot be
@@ -57,15 +58,23 @@ def propose(
     """
     file = Path(path)
     raw = read_bytes(file)
-    encoding, note = _encoding(raw)
-    form, delimiter, quote = _form(file, raw.decode(encoding, "replace"))
+    if format_of(file) == "parquet":
+        encoding, note, form, delimiter, quote = "utf-8", "", "parquet", None, '"'
+    else:
+        encoding, note = _encoding(raw)
+        form, delimiter, quote = _form(file, raw.decode(encoding, "replace"))
     table = read_table(file, Dialect(form, encoding, delimiter, quote))
     columns = {name: _column(table, name) for name in table.columns if name not in table.nested}
     reasons: list[str] = [f"{len(table.rows)} rows, columns {', '.join(repr(name) for name in table.columns)}"]
     warnings = [note] if note else []
     if quote == "":
         warnings.append("some quotes are never closed, so quotes are read as plain text")
+    written = _written(table, columns, reference, input)
+    if written is not None:
+        how = _How(file, Path(folder or "."), encoding, form, delimiter, quote)
+        return _proposed(written, how, table, columns, input, reasons, warnings)
     chosen = _reference(table, columns, reference, input, reasons)
+    warnings += _free_texts(columns, chosen.name, input)
     inputs = _inputs(table, columns, input, chosen.name, reasons, warnings)
     draft = Draft(file, Path(folder or "."), encoding, form, delimiter, quote, inputs, chosen, columns, table)
     warnings += draft.flaws()
@@ -76,6 +85,84 @@ def propose(
         labels=tuple(draft.labels()),
         encoding=encoding,
         format=form,
+        reasons=tuple(reasons),
+        warnings=tuple(warnings),
+    )
+
+
+# ---------------------------------------------------------------- answers that are no labels
+
+
+@dataclass(frozen=True)
+class _How:
+    """How the file is written, and where the luthier.toml will stand."""
+
+    file: Path
+    folder: Path
+    encoding: str
+    form: str
+    delimiter: str | None
+    quote: str
+
+
+def _written(table: Table, columns: dict[str, Column], wanted: str | None, taken: str | None) -> Found | None:
+    """What is written in answer; None where the answers are, or ought to be, labels."""
+    if wanted is not None:
+        table.column(wanted, "--reference", lists=True)
+        closed = wanted in columns and columns[wanted].distinct <= columns[wanted].rows / 2
+        asks = taken is not None or chats_in(table) is not None
+        asks = asks or any(each.could_be_input and each.name != wanted for each in columns.values())
+        if not asks or (closed and not records_in(table, wanted)):
+            return None
+    found = written_in(table, columns, wanted, taken)
+    if found is None or wanted is not None or found.reference is None or found.kind == "extraction" or found.messages:
+        return found
+    labels = [each for each in columns.values() if each.could_be_label and each.name and each.name != taken]
+    return None if labels else found
+
+
+def _free_texts(columns: dict[str, Column], chosen: str, taken: str | None) -> list[str]:
+    """Columns that might be the answer after all, next to one with labels."""
+    names = [
+        each.name
+        for each in columns.values()
+        if each.name not in (chosen, taken) and each.could_be_input and ANSWER_NAMES.search(each.name)
+    ]
+    return [f"'{name}' may be a right answer in words: --reference {name} proposes that" for name in names]
+
+
+def _proposed(
+    found: Found,
+    how: _How,
+    table: Table,
+    columns: dict[str, Column],
+    wanted: str | None,
+    reasons: list[str],
+    warnings: list[str],
+) -> Proposal:
+    reasons += found.reasons
+    inputs: tuple[str, ...] = (found.messages or "",)
+    if found.messages is None:
+        chosen = _inputs(table, columns, wanted, found.reference or "", reasons, warnings)
+        inputs = tuple(column.name for column in chosen)
+    answers = [row.values[found.reference or inputs[0]] for row in table.rows]
+    if any(is_nothing(answer) for answer in answers):
+        warnings.append('some right answers are empty: on_empty = "drop" leaves those rows out')
+    data = data_lines(how.file, how.folder, how.encoding, how.form, how.delimiter, how.quote)
+    data += [f"messages = {toml_text(found.messages)}"] if found.messages else input_lines(inputs)
+    data += [f"reference = {toml_text(found.reference)}"] if found.reference else []
+    data += ['on_empty = "drop"'] if any(is_nothing(answer) for answer in answers) else []
+    notes = [f"# Proposed from {comment(how.file.name)}. Read it once; `luthier keys` explains every key."]
+    notes += [f"# {comment(reason)}" for reason in reasons]
+    notes += [f"# LOOK: {comment(warning)}" for warning in warnings]
+    longest = max((len(answer.split()) for answer in answers), default=0)
+    return Proposal(
+        text="\n".join(written_text(found, how.file.stem, data, notes, longest)),
+        inputs=inputs,
+        reference=found.reference or inputs[0],
+        labels=(),
+        encoding=how.encoding,
+        format=how.form,
         reasons=tuple(reasons),
         warnings=tuple(warnings),
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from luthier.errors import DataError, SpecError
-from luthier.task.data import Dialect, format_of, read_table
+from luthier.task.answers import Answers
+from luthier.task.data import Dialect, Table, format_of, read_table
 from luthier.task.duplicates import Distinct, Union, measure, merge_exact
 from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
+from luthier.task.schema import Schema, read_schema
 from luthier.task.spec import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
 from luthier.types import Example, Task, TaskSpec, digest
@@ -26,16 +29,17 @@ def load_task(path: str | Path) -> Task:
 
     Deterministic: the same spec and the same examples give the same splits and the same fingerprint, wherever the files
     are and in whatever order the rows stand. Raises SpecError for the spec and DataError for the data. Reads the data
-    into memory; chats, Parquet and free-text references are not covered.
+    into memory.
     """
     file = Path(path)
     file = file / FILE_NAME if file.is_dir() else file
     settings = read_settings(file)
     findings = Findings()
-    records = _records(settings, file.parent, findings)
+    schema = read_schema(settings, file.parent)
+    records = _records(settings, file.parent, Answers(settings, schema), findings)
     distinct = _distinct(records, settings, findings)
-    spec = _spec(settings, distinct, findings)
-    units = _units(distinct, settings.data.near_duplicates, findings)
+    spec = _spec(settings, schema, distinct, findings)
+    units = _units(distinct, settings, findings)
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
     return Task(
@@ -49,27 +53,36 @@ def load_task(path: str | Path) -> Task:
     )
 
 
-def _records(settings: Settings, folder: Path, findings: Findings) -> list[Record]:
+def _records(settings: Settings, folder: Path, answers: Answers, findings: Findings) -> list[Record]:
     data = settings.data
     records = []
     for key, name, source in (("path", data.path, "data"), ("test", data.test, "test")):
         if name is None:
             continue
-        path = folder / name
-        form = data.format or format_of(path)
-        if form is None:
-            raise SpecError(
-                f"the ending of '{name}' does not say how it is written",
-                where=f"{settings.where}, [data] {key}",
-                fix='add format = "csv", "tsv" or "jsonl"',
-            )
-        table = read_table(path, Dialect(form, data.encoding, data.delimiter, data.quote))
+        table = _table(settings, folder, key, name)
         findings.counts[f"{source}_sha256"] = table.sha256
-        records += records_of(table, settings, findings, source)
+        records += records_of(table, settings, answers, findings, source)
     _check_shared_ids(records, settings)
-    records, changes = with_clean_labels(records, settings, Path(data.path).name, findings)
-    findings.counts["label_spellings"] = changes
+    if settings.closed:
+        records, changes = with_clean_labels(records, settings, Path(data.path).name, findings)
+        findings.counts["label_spellings"] = changes
+    else:
+        several = [record.place for record in records if len(record.references) > 1]
+        findings.note("several_references", len(several), several)
     return records
+
+
+def _table(settings: Settings, folder: Path, key: str, name: str) -> Table:
+    data = settings.data
+    path = folder / name
+    form = data.format or format_of(path)
+    if form is None:
+        raise SpecError(
+            f"the ending of '{name}' does not say how it is written",
+            where=f"{settings.where}, [data] {key}",
+            fix='add format = "csv", "tsv", "jsonl" or "parquet"',
+        )
+    return read_table(path, Dialect(form, data.encoding, data.delimiter, data.quote))
 
 
 def _check_shared_ids(records: Sequence[Record], settings: Settings) -> None:
@@ -90,10 +103,10 @@ def _distinct(records: Sequence[Record], settings: Settings, findings: Findings)
     distinct = [
         each
         for source in ("data", "test")
-        for each in merge_exact([record for record in records if record.source == source], findings)
+        for each in merge_exact([record for record in records if record.source == source], findings, settings.kind)
     ]
     findings.counts["distinct"] = len(distinct)
-    if len({each.record.reference for each in distinct}) < 2:
+    if settings.closed and len({each.record.reference for each in distinct}) < 2:
         raise DataError(
             "without copies, and inputs whose copies disagree about the label, fewer than two classes are left",
             where=Path(settings.data.path).name,
@@ -102,12 +115,13 @@ def _distinct(records: Sequence[Record], settings: Settings, findings: Findings)
     return distinct
 
 
-def _spec(settings: Settings, distinct: Sequence[Distinct], findings: Findings) -> TaskSpec:
+def _spec(settings: Settings, schema: Schema | None, distinct: Sequence[Distinct], findings: Findings) -> TaskSpec:
+    references = [each.record.reference for each in distinct]
     return TaskSpec(
         name=settings.name,
-        kind="classification",
+        kind=settings.kind,
         instruction=settings.instruction,
-        labels=labels_of([each.record.reference for each in distinct], settings, findings),
+        labels=labels_of(references, settings, findings) if settings.closed else (),
         target=settings.target,
         constraints=settings.constraints,
         rungs=settings.rungs,
@@ -115,25 +129,30 @@ def _spec(settings: Settings, distinct: Sequence[Distinct], findings: Findings) 
         seed=settings.seed,
         search_tokens=settings.search_tokens,
         consistency=settings.consistency,
+        max_tokens=settings.max_tokens,
+        schema=None if schema is None else schema.content,
+        rubric=settings.rubric,
+        scale=settings.scale,
     )
 
 
-def _units(distinct: Sequence[Distinct], threshold: float, findings: Findings) -> list[Unit]:
+def _units(distinct: Sequence[Distinct], settings: Settings, findings: Findings) -> list[Unit]:
     """What may not be parted: near-copies, the user's groups, and copies of one input in both files."""
+    threshold = settings.data.near_duplicates
     union = Union(len(distinct))
     named: dict[str, int] = {}
     for position, each in enumerate(distinct):
         for name in (*(f"group {group}" for group in sorted(each.groups)), f"form {each.form}"):
             union.join(named.setdefault(name, position), position)
     if threshold:
-        pairs = measure([each.form for each in distinct]).above(threshold)
+        pairs = measure([each.likeness for each in distinct]).above(threshold)
         for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
             union.join(left, right)
-        _tell_near(pairs.clusters(), len(pairs), threshold, distinct, findings)
-    return [_unit([distinct[position] for position in members]) for members in union.sets()]
+        _tell_near(pairs.clusters(), len(pairs), settings, distinct, findings)
+    return [_unit([distinct[position] for position in members], settings) for members in union.sets()]
 
 
-def _unit(members: Sequence[Distinct]) -> Unit:
+def _unit(members: Sequence[Distinct], settings: Settings) -> Unit:
     groups = sorted(group for each in members for group in each.groups)
     name = None
     if groups:
@@ -143,31 +162,33 @@ def _unit(members: Sequence[Distinct]) -> Unit:
     return Unit(
         members=tuple(
             Member(
-                Example(each.record.id, each.record.input, (each.record.reference,), name, float(each.copies)),
+                Example(each.record.id, each.record.input, each.record.references, name, float(each.copies)),
                 each.form,
                 each.record.source == "test",
             )
             for each in members
         ),
         whole=bool(groups),
+        stratified=settings.closed,
     )
 
 
 def _tell_near(
-    clusters: list[list[int]], pairs: int, threshold: float, distinct: Sequence[Distinct], findings: Findings
+    clusters: list[list[int]], pairs: int, settings: Settings, distinct: Sequence[Distinct], findings: Findings
 ) -> None:
     sizes = [len(cluster) for cluster in clusters]
     at_odds = [cluster for cluster in clusters if len({distinct[each].record.reference for each in cluster}) > 1]
-    findings.counts["near_duplicate_threshold"] = threshold
+    findings.counts["near_duplicate_threshold"] = settings.data.near_duplicates
     findings.note("near_duplicate_pairs", pairs)
     places = [[distinct[each].record.place for each in cluster[: Findings.EXAMPLES]] for cluster in clusters]
     findings.note("near_duplicate_groups", len(clusters), places)
     findings.note("near_duplicate_members", sum(sizes))
-    findings.note(
-        "near_duplicate_groups_with_several_labels",
-        len(at_odds),
-        [[distinct[each].record.place for each in cluster[: Findings.EXAMPLES]] for cluster in at_odds],
-    )
+    if settings.closed:
+        findings.note(
+            "near_duplicate_groups_with_several_labels",
+            len(at_odds),
+            [[distinct[each].record.place for each in cluster[: Findings.EXAMPLES]] for cluster in at_odds],
+        )
     if max(sizes, default=0) > _LARGE_CLUSTER * len(distinct) and max(sizes) > Findings.EXAMPLES:
         findings.warnings.append(
             f"{max(sizes)} of {len(distinct)} inputs are linked as near-copies of each other, and at most one of them "
@@ -208,12 +229,21 @@ def _tell(splits: Splits, spec: TaskSpec, findings: Findings) -> None:
         )
 
 
+def spec_content(spec: TaskSpec) -> dict[str, Any]:
+    """The spec's fields that say something for its kind: a key that is new for one kind changes no other's address."""
+    content = asdict(spec)
+    if spec.kind == "classification":
+        for name in ("max_tokens", "schema", "rubric", "scale"):
+            del content[name]
+    return content
+
+
 def _fingerprint(spec: TaskSpec, splits: Splits) -> str:
     """What could change a verdict: spec, content of each split, order and groups of the race. No paths, no dates."""
     names = [example.group or example.id for example in splits.test.order]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return digest(
-        spec,
+        spec_content(spec),
         content_hash(splits.train),
         content_hash(splits.dev),
         splits.test.hash,

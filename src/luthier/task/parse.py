@@ -171,7 +171,7 @@ def _told(mistake: Any) -> tuple[str, str, str]:
     return (
         place,
         f"{shown}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}",
-        "see docs/configuration.md for what it may be",
+        "`luthier keys` says what it may be",
     )
 
 

@@ -1,4 +1,4 @@
-"""Records: the rows of a table as inputs and labels that can be used; empties, ids and spellings are checked here."""
+"""Records: the rows of a table as inputs and answers that can be used; empties, ids and spellings are checked here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from luthier.errors import DataError, SpecError
-from luthier.task.data import Table, lines_of
+from luthier.task.answers import Answers, is_nothing
+from luthier.task.chats import chat_of, with_answer
+from luthier.task.data import RawRow, Table, lines_of
 from luthier.task.spec import Settings
 from luthier.task.spelling import fold, suggest
 from luthier.task.template import fill
-from luthier.types import Label
+from luthier.types import Input, Label
 
-# what spreadsheets and data frames write for "nothing"; words such as "none" or "null" may be labels and stay
-NOTHING = {"", "nan", "<na>", "#n/a"}
 # rows needed before "as many labels as rows" says that the column is free text
 _FEW_ROWS = 20
 
@@ -26,10 +26,14 @@ class Record:
 
     id: str
     line: int
-    input: str
-    reference: str
+    input: Input
+    references: tuple[str, ...]
     group: str | None
     source: str = "data"
+
+    @property
+    def reference(self) -> str:
+        return self.references[0] if self.references else ""
 
     @property
     def place(self) -> int | str:
@@ -58,24 +62,25 @@ class Findings:
         return {**self.counts, "lines": self.lines, "warnings": self.warnings}
 
 
-def records_of(table: Table, settings: Settings, findings: Findings, source: str = "data") -> list[Record]:
+def records_of(
+    table: Table, settings: Settings, answers: Answers, findings: Findings, source: str = "data"
+) -> list[Record]:
     """The table's rows as records, empties dropped where the spec says so. Raises DataError."""
     data = settings.data
     for name in data.columns:
-        table.column(name, _asker(name, settings))
+        table.column(name, _asker(name, settings), lists=name == data.messages or answers.lists(name))
     named = data.id is not None
     prefix = "test line" if source == "test" else "line"
     records = []
     for row in table.rows:
-        text = row.values[data.input] if data.input is not None else fill(data.template or "", row.values)
-        filled = [row.values[name] for name in data.columns[: -1 - named - (data.group is not None)]]
+        asked, references = _asked_and_answered(row, settings, answers, table.name)
         group = row.values[data.group].strip() if data.group else ""
         records.append(
             Record(
                 id=row.values[data.id].strip() if data.id is not None else f"{prefix} {row.line}",
                 line=row.line,
-                input="" if all(is_nothing(value) for value in filled) else text,
-                reference="" if is_nothing(row.values[data.reference]) else row.values[data.reference],
+                input=asked,
+                references=references,
                 group=group or None,
                 source=source,
             )
@@ -87,30 +92,43 @@ def records_of(table: Table, settings: Settings, findings: Findings, source: str
     return records
 
 
+def _asked_and_answered(row: RawRow, settings: Settings, answers: Answers, name: str) -> tuple[Input, tuple[str, ...]]:
+    """A row's input and references; either is empty where the row has none."""
+    data = settings.data
+    references = answers.of(row, name) if data.reference is not None else ()
+    if data.messages is not None:
+        if is_nothing(row.values[data.messages]):
+            return "", references
+        if data.reference is not None:
+            return chat_of(row.values[data.messages], row.line, name), references
+        chat, answer = with_answer(row.values[data.messages], row.line, name)
+        return chat, answers.written(answer, row.line, name)
+    if all(is_nothing(row.values[column]) for column in data.input_columns):
+        return "", references
+    text = row.values[data.input] if data.input is not None else fill(data.template or "", row.values)
+    return text, references
+
+
 def _asker(column: str, settings: Settings) -> str:
     data = settings.data
-    for key in ("input", "reference", "id", "group"):
+    for key in ("input", "messages", "reference", "id", "group"):
         if getattr(data, key) == column:
             return f"[data] {key}"
     return "[data] template"
 
 
-def is_nothing(value: str) -> bool:
-    """Whether a cell holds nothing: empty, only spaces, or what stands for a missing value."""
-    return value.strip().casefold() in NOTHING
-
-
 def _without_empties(records: list[Record], table: Table, settings: Settings, findings: Findings) -> list[Record]:
+    word = "label" if settings.closed else "reference"
     inputs = [record.line for record in records if not record.input]
     references = [record.line for record in records if not record.reference]
     empty = sorted({*inputs, *references})
     if len(empty) == len(records):
-        what = "input" if len(inputs) >= len(references) else "label"
+        what = "input" if len(inputs) >= len(references) else word
         raise DataError(f"every row has an empty {what}", where=table.name, fix="check the columns named in [data]")
     if empty and settings.data.on_empty == "error":
         parts = [
             f"{len(lines)} empty {what}{'s' if len(lines) > 1 else ''} ({lines_of(lines)})"
-            for what, lines in (("input", inputs), ("label", references))
+            for what, lines in (("input", inputs), (word, references))
             if lines
         ]
         raise DataError(
@@ -159,7 +177,7 @@ def with_clean_labels(
         _raise_spelling(records, changes, counts, name)
     changed = [record.place for record in records if record.reference in changes]
     findings.note("labels_normalised", len(changed), changed)
-    records = [replace(record, reference=changes.get(record.reference, record.reference)) for record in records]
+    records = [replace(record, references=(changes.get(record.reference, record.reference),)) for record in records]
     if declared:
         _check_declared(records, settings, name)
     _check_number(records, settings, name)

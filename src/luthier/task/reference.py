@@ -45,13 +45,24 @@ _TAIL = """\
    `on_empty = "drop"`.
 2. Labels with stray spaces, and labels that differ only in case, are an error, or are merged with
    `normalise_labels = true`.
-3. Exact copies (equal after Unicode NFKC, case folding and collapsing of spaces) become one example with a weight.
-   Where copies disagree about the label, a strict majority decides; a tie is left out.
+3. Exact copies (equal after Unicode NFKC, case folding and collapsing of spaces; chats: turn by turn) become one
+   example with a weight. Where copies disagree about the label or the record, a strict majority decides; a tie is left
+   out. Copies with different free texts have several right answers, the most frequent first.
 4. Near-copies (`near_duplicates`) and examples of one `group` never land in two splits. Of a set of near-copies that
    falls to dev or test, one is drawn and the others are set aside, so that each test example is a new observation.
    A group named by `group` enters dev or test whole, and counts once.
-5. The splits are stratified by label and drawn by hashes of seed and content: the same examples give the same splits on
-   every machine and in whatever order the rows stand.
+5. The splits are stratified by label, where there are labels, and drawn by hashes of seed and content: the same
+   examples give the same splits on every machine and in whatever order the rows stand.
+
+## References of the other kinds
+
+- **generation**: a text, without white space around it. Several right answers: a list (JSONL, Parquet), or
+  `reference_separator`; an answer is scored against the one it suits best, and training uses the first.
+- **extraction**: one JSON object, as an object or as its text; a list holds several. A key that stands twice, NaN,
+  Infinity and text after the object are not JSON. Keys are put in the order of the schema.
+- **chats** (`messages`): without `reference`, the assistant's last turn is the right answer; with it, a chat that ends
+  with an assistant's turn is an error. A chat's near-copies are found by what was said, the system's turn left out. In
+  Parquet files, "line" is the number of the row.
 
 Everything that was dropped, merged or set aside is counted, with example lines, in the report.
 """

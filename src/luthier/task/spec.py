@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from luthier.errors import SpecError
+from luthier.task.kinds import RULES, rungs_for
 from luthier.task.spelling import fold, suggest
 from luthier.task.template import template_columns
-from luthier.types import About, Constraints, Label, MetricName, Target
+from luthier.types import About, Constraints, Kind, Label, MetricName, Scale, Target
 
 RUNG_NAMES = (
-    *("majority", "tfidf", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
+    *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
     *("retrieved-shots", "reasoned", "combined", "lora"),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 LOWEST_NEAR_DUPLICATE = 0.5
-DEFAULT_INSTRUCTION = "Read the text and choose the one label that fits it best."
+DEFAULT_INSTRUCTION = RULES["classification"].instruction
+MOST_ANSWER_TOKENS = 8192
 
 
 def problem(what: str, fix: str) -> PydanticCustomError:
@@ -45,11 +48,20 @@ class TaskSection(_Section):
         pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$",
         description="What the task is called in the report and in the store.",
     )
-    kind: Literal["classification"] = Field(
-        default="classification", description="The kind of task: each input gets one label of a closed set."
+    kind: Kind = Field(
+        default="classification",
+        description=(
+            "The kind of task: each input gets one label of a closed set, a text of its own, or a JSON record of a "
+            "`schema`."
+        ),
     )
-    instruction: str = Field(
-        default=DEFAULT_INSTRUCTION, min_length=1, description="What a model is told to do, before it sees the labels."
+    instruction: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "What a model is told to do, before it sees the labels or the schema. Left out: a sentence for the kind, "
+            f'such as "{DEFAULT_INSTRUCTION}"'
+        ),
     )
     labels: dict[str, str] | None = Field(
         default=None,
@@ -60,6 +72,43 @@ class TaskSection(_Section):
         ),
         json_schema_extra={"values": "table or list of text"},
     )
+    schema_: str | dict[str, Any] | None = Field(
+        default=None,
+        alias="schema",
+        description=(
+            "Extraction only, and needed there: the JSON schema of the record, as a file relative to luthier.toml or "
+            "as a table. It has to describe an object; references that do not fit it are errors."
+        ),
+        json_schema_extra={"values": "text or table"},
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        description=(
+            "Generation and extraction only: how many tokens an answer may have. Left out: "
+            f"{RULES['generation'].max_tokens}, or {RULES['extraction'].max_tokens} for extraction."
+        ),
+    )
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _max_tokens(cls, value: int | None) -> int | None:
+        if value is not None and not 1 <= value <= MOST_ANSWER_TOKENS:
+            raise problem(
+                f"{value} is no length of an answer", f"write a whole number from 1 to {MOST_ANSWER_TOKENS:,}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> TaskSection:
+        if self.kind != "classification" and self.labels is not None:
+            raise problem(f"a {self.kind} task has no labels", 'remove `labels`, or set kind = "classification"')
+        if self.kind == "classification" and self.max_tokens is not None:
+            raise problem("max_tokens says nothing where labels are chosen", "remove `max_tokens`")
+        if self.kind != "extraction" and self.schema_ is not None:
+            raise problem(f"a {self.kind} task has no schema", 'remove `schema`, or set kind = "extraction"')
+        if self.kind == "extraction" and self.schema_ is None:
+            raise problem("extraction needs a schema", 'add schema = "schema.json", or a table [task.schema]')
+        return self
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -94,7 +143,13 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
 class DataSection(_Section):
     """Where the labelled examples are, and how to read them. The files are only ever read."""
 
-    path: str = Field(min_length=1, description="The file with the labelled examples; relative to luthier.toml.")
+    path: str = Field(
+        min_length=1,
+        description=(
+            "The file with the examples and their right answers, relative to luthier.toml; or a data set of a hub: "
+            '`"hf://owner/dataset/split"` (or `/config/split`; the split is "train" where none is named).'
+        ),
+    )
     test: str | None = Field(
         default=None,
         min_length=1,
@@ -103,9 +158,12 @@ class DataSection(_Section):
             "a group) is taken out of train and dev, and the report says how much that was."
         ),
     )
-    format: Literal["csv", "tsv", "jsonl"] | None = Field(
+    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = Field(
         default=None,
-        description="How the file is written. Left out: by its ending (.csv, .tsv, .tab, .jsonl, .ndjson).",
+        description=(
+            "How the file is written. Left out: by its ending (.csv, .tsv, .tab, .jsonl, .ndjson, .parquet). Parquet "
+            "needs the extra `parquet`."
+        ),
     )
     encoding: str = Field(
         default="utf-8", description='The character encoding; older files are often "latin-1" or "cp1252".'
@@ -121,7 +179,7 @@ class DataSection(_Section):
     input: str | None = Field(
         default=None,
         min_length=1,
-        description="The column with the input. Exactly one of `input` and `template` is needed.",
+        description="The column with the input. Exactly one of `input`, `template` and `messages` is needed.",
     )
     template: str | None = Field(
         default=None,
@@ -130,7 +188,32 @@ class DataSection(_Section):
             "themselves."
         ),
     )
-    reference: str = Field(min_length=1, description="The column with the right answer, the label.")
+    messages: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "The column with the input as a chat (JSONL, Parquet): a list of `{role, content}`, the roles `system` "
+            "(first only), `user` and `assistant`, the last turn the user's. Without `reference`, each chat ends with "
+            "an assistant's turn: that is the right answer."
+        ),
+    )
+    reference: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description=(
+            "The column with the right answer: the label, the text, or the record as JSON. For texts and records, a "
+            "list holds several right answers (JSONL, Parquet). Needed, except with `messages`."
+        ),
+    )
+    reference_separator: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            'Generation only: what parts several right answers in one field, such as `" | "` (in CSV, which has no '
+            "lists). Left out: a field is one answer."
+        ),
+    )
     id: str | None = Field(
         default=None,
         min_length=1,
@@ -205,20 +288,36 @@ class DataSection(_Section):
             )
         return value
 
+    @field_validator("reference")
+    @classmethod
+    def _reference(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("messages") is None:
+            raise problem("is missing", "add `reference = ...`: the column with the right answer")
+        return value
+
     @model_validator(mode="after")
     def _one_input(self) -> DataSection:
-        if (self.input is None) == (self.template is None):
+        given = [name for name in ("input", "template", "messages") if getattr(self, name) is not None]
+        if len(given) != 1:
             raise problem(
-                "both `input` and `template` are given" if self.input else "neither `input` nor `template` is given",
-                'give exactly one: input = "a column", or template = "{one column}\\n\\n{another}"',
+                f"both `{given[0]}` and `{given[1]}` are given"
+                if given
+                else "neither `input` nor `template` nor `messages` is given",
+                'give exactly one: input = "a column", template = "{one column}\\n\\n{another}", or '
+                'messages = "a column of chats"',
             )
         return self
 
     @property
+    def input_columns(self) -> tuple[str, ...]:
+        if self.template is not None:
+            return template_columns(self.template)
+        return (self.input or self.messages or "",)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read, inputs first."""
-        inputs = template_columns(self.template) if self.template is not None else (self.input or "",)
-        return (*inputs, self.reference, *(name for name in (self.id, self.group) if name is not None))
+        return (*self.input_columns, *(name for name in (self.reference, self.id, self.group) if name is not None))
 
 
 def _text_codec(name: str) -> str:
@@ -276,8 +375,26 @@ MOST_CONFIDENCE = 0.9999
 class TargetSection(_Section):
     """The bar to clear."""
 
-    metric: MetricName = Field(
-        default="accuracy", description="What is measured; the last three are about one `class`."
+    metric: MetricName | None = Field(
+        default=None,
+        description=(
+            "What is measured. Classification: `accuracy` (the default), `macro_f1`, and about one `class` "
+            "`precision`, `recall`, `f1`. Generation: `exact_match` (the default), `rouge_l`, `chrf`, `bleu`, `judge`. "
+            "Extraction: `record_exact` (the default), `field_f1`."
+        ),
+    )
+    rubric: str | None = Field(
+        default=None,
+        min_length=1,
+        description='With the metric `judge`: what makes an answer good, in words, such as "States the right amount."',
+    )
+    scale: Scale = Field(
+        default="yes/no",
+        description=(
+            "With the metric `judge`: is the answer right (`yes/no`: 1 or 0), how good is it (`1-5`: 0 to 1 in steps "
+            "of a quarter), or which is better, it or the reference (`preference`, asked in both orders: 1, 0, and "
+            "0.5 where the judge changes its mind)."
+        ),
     )
     at_least: float = Field(allow_inf_nan=False, description="The bar: a candidate MEETS the target at or above it.")
     confidence: float = Field(
@@ -326,8 +443,13 @@ class TargetSection(_Section):
             raise problem(f"{self.metric} is about one class, and `class` is missing", 'add class = "a label"')
         if self.metric not in ONE_CLASS_METRICS and self.class_ is not None:
             raise problem(
-                f"{self.metric} is about all classes, but class = {self.class_!r} is given",
+                f"{self.metric or 'accuracy'} is about all classes, but class = {self.class_!r} is given",
                 "remove `class`, or choose the metric precision, recall or f1",
+            )
+        told = self.model_fields_set & {"rubric", "scale"}
+        if told and self.metric != "judge":
+            raise problem(
+                f"`{min(told)}` says nothing without a judge", f'set metric = "judge", or remove `{min(told)}`'
             )
         return self
 
@@ -341,9 +463,9 @@ class ConstraintsSection(_Section):
 class LadderSection(_Section):
     """Which customizations are tried. The order is fixed: the simplest first."""
 
-    rungs: list[str] = Field(
-        default=list(RUNG_NAMES),
-        description="The rungs to climb, by name.",
+    rungs: list[str] | None = Field(
+        default=None,
+        description=f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}.",
         json_schema_extra={"values": "list of text"},
     )
     seed: int = Field(
@@ -373,7 +495,9 @@ class LadderSection(_Section):
 
     @field_validator("rungs")
     @classmethod
-    def _rungs(cls, value: list[str]) -> list[str]:
+    def _rungs(cls, value: list[str] | None) -> list[str] | None:
+        if value is None:
+            return None
         if not value:
             raise problem("no rung is named", "name at least one, or leave the key out to climb all")
         for name in value:
@@ -397,6 +521,11 @@ class ModelsSection(_Section):
         min_length=1,
         description="A stronger model that proposes instructions (extra `reflect`). Left out: none are proposed.",
     )
+    judge: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The model that scores answers where the metric is `judge`: needed there.",
+    )
 
 
 class File(_Section):
@@ -419,12 +548,20 @@ class File(_Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """All that luthier.toml says, checked; `labels` is empty when they are to come from the data."""
+    """All that luthier.toml says, checked; `labels` is empty when they are to come from the data.
+
+    `schema` is what `[task] schema` says: a path relative to `where`, a table, or None.
+    """
 
     where: str
     name: str
+    kind: Kind
     instruction: str
     labels: tuple[Label, ...]
+    schema: str | dict[str, Any] | None
+    max_tokens: int
+    rubric: str
+    scale: Scale
     data: DataSection
     split: SplitSection
     target: Target
@@ -435,22 +572,72 @@ class Settings:
     search_tokens: int
     consistency: int
 
+    @property
+    def closed(self) -> bool:
+        """Whether the answers are a closed set of labels."""
+        return RULES[self.kind].closed
+
 
 def settings(file: File, where: str) -> Settings:
-    """The checked file as nouns; `where` names it in the errors that can only be found with the data at hand."""
-    target = file.target
+    """The checked file as nouns; `where` names it in the errors that can only be found with the data at hand.
+
+    Raises SpecError where two sections do not go together.
+    """
+    task, target, rules = file.task, file.target, RULES[file.task.kind]
+    metric = target.metric or rules.metrics[0]
+    _check_kind(file, metric, where)
     return Settings(
         where=where,
-        name=file.task.name,
-        instruction=file.task.instruction,
-        labels=tuple(Label(name, meaning) for name, meaning in (file.task.labels or {}).items()),
+        name=task.name,
+        kind=task.kind,
+        instruction=task.instruction or rules.instruction,
+        labels=tuple(Label(name, meaning) for name, meaning in (task.labels or {}).items()),
+        schema=task.schema_,
+        max_tokens=task.max_tokens or rules.max_tokens,
+        rubric=target.rubric or "",
+        scale=target.scale,
         data=file.data,
         split=file.split,
-        target=Target(target.metric, target.at_least, target.confidence, target.about, target.class_),
+        target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
         constraints=Constraints(local_only=file.constraints.local_only),
-        rungs=tuple(file.ladder.rungs),
+        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, RUNG_NAMES)),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
     )
+
+
+def _check_kind(file: File, metric: MetricName, where: str) -> None:
+    """What no section can know alone: that metric, rungs, models and data suit the kind. Raises SpecError."""
+    kind, rules = file.task.kind, RULES[file.task.kind]
+    if metric not in rules.metrics:
+        raise SpecError(
+            f"{metric} is no metric of a {kind} task",
+            where=f"{where}, [target] metric",
+            fix=f"{suggest(metric, rules.metrics)}use one of {', '.join(rules.metrics)}, or set [task] kind",
+        )
+    usable = rungs_for(kind, RUNG_NAMES)
+    strange = [name for name in file.ladder.rungs or () if name not in usable]
+    if strange:
+        raise SpecError(
+            f"{strange[0]!r} does not serve a {kind} task",
+            where=f"{where}, [ladder] rungs",
+            fix=f"use some of {', '.join(usable)}",
+        )
+    if metric == "judge" and file.models.judge is None:
+        raise SpecError(
+            "the metric is judge, and no model is", where=f"{where}, [models] judge", fix='add judge = "a model"'
+        )
+    if metric == "bleu" and file.data.group is not None:
+        raise SpecError(
+            "BLEU is a figure of all texts together and knows no groups",
+            where=f"{where}, [target] metric",
+            fix="use chrf or rouge_l, which are means over the groups, or remove [data] group",
+        )
+    for key, wrong, fix in (
+        ("reference_separator", kind != "generation", "only texts can be parted"),
+        ("normalise_labels", not rules.closed, f"a {kind} task has no labels"),
+    ):
+        if wrong and key in file.data.model_fields_set:
+            raise SpecError(fix, where=f"{where}, [data] {key}", fix=f"remove `{key}`")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier.errors import SpecError
 from luthier.task.records import Findings
@@ -31,11 +31,12 @@ class Unit:
     """Examples that have to stay on one side of the split.
 
     `whole`: they are a group of the user's, and dev and test take all of them. Otherwise they are near-copies: dev and
-    test take one, chosen at random, and set the others aside; train takes all.
+    test take one, chosen at random, and set the others aside; train takes all. `stratified`: its references are labels.
     """
 
     members: tuple[Member, ...]
     whole: bool = False
+    stratified: bool = True
 
     @property
     def key(self) -> str:
@@ -48,7 +49,9 @@ class Unit:
         return (min(self.members, key=lambda member: _chance(seed, "representative", member.form)),)
 
     def label(self, seed: int) -> str:
-        """The label it is stratified by: the most frequent one of what dev and test would take."""
+        """The label it is stratified by: the most frequent one of what dev and test would take; "" without labels."""
+        if not self.stratified:
+            return ""
         counts = Counter(member.example.reference for member in self.held_out(seed))
         return min(counts, key=lambda name: (-counts[name], name))
 
@@ -198,7 +201,7 @@ def _train(units: Sequence[Unit], want: int | None, seed: int, findings: Finding
         short = want - sum(len(unit.members) for unit in taken)
         if short and rest:
             # train may part a unit: what it leaves is in no other split
-            taken.append(Unit(rest[0].members[:short], rest[0].whole))
+            taken.append(replace(rest[0], members=rest[0].members[:short]))
     members = [member for unit in taken for member in unit.members]
     findings.note("unused", everything - len(members))
     return tuple(member.example for member in sorted(members, key=lambda each: _chance(seed, "train", each.form)))
