@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from luthier.errors import MissingExtra, ModelError
 from luthier.models.chat import Chat
@@ -37,6 +37,8 @@ ENGINE = "packed-1"
 
 TRIES_KEPT = 256
 
+End = Literal["turn", "none"]
+
 T = TypeVar("T")
 
 
@@ -48,12 +50,22 @@ class LocalModel:
     answer tokens (`output_tokens`: each distinct token of the choices' tree that was scored, or each token generated,
     end of turn included). `latency_s` is an item's share of the passes it took part in. With `choices`, `max_tokens`,
     `temperature`, `seed` and `n` say nothing. `note` says why a model is scored the plain, slow way; None: it is not.
+
+    `end="none"` scores choices without their end-of-turn token, only to compare with harnesses that do: a choice that
+    begins another then always beats it.
     """
 
     thread_safe = False
 
     def __init__(
-        self, module: Any, tokenizer: Any, *, name: str, fingerprint: str, max_row_tokens: int = ROW_TOKENS
+        self,
+        module: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        fingerprint: str,
+        max_row_tokens: int = ROW_TOKENS,
+        end: End = "turn",
     ) -> None:
         """Around a module that is loaded already; `fingerprint` stands for its weights, the caller knows them."""
         self.module = module
@@ -61,12 +73,21 @@ class LocalModel:
         self.name = name
         self.chat = Chat(tokenizer)
         self.max_row_tokens = max_row_tokens
+        self.end = end
         self._weights = fingerprint
         self._prefix = PrefixCache(module)
         self._tries: dict[tuple[Any, ...], Trie] = {}
 
     @classmethod
-    def load(cls, folder: Path, *, name: str, adapter: Path | None = None, threads: int | None = None) -> LocalModel:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        adapter: Path | None = None,
+        threads: int | None = None,
+        end: End = "turn",
+    ) -> LocalModel:
         """From a folder with safetensors and a tokenizer, with the LoRA adapter in `adapter` merged into a copy.
 
         `threads` sets how many CPU threads torch uses in this whole process. Raises ModelError where the folder holds
@@ -86,7 +107,7 @@ class LocalModel:
                     fix="point to a folder with config.json, *.safetensors and tokenizer.json",
                 ) from error
         module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        model = cls(module, tokenizer, name=name, fingerprint=weights)
+        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end)
         return model if adapter is None else model.with_adapter(adapter)
 
     def with_adapter(self, folder: Path) -> LocalModel:
@@ -94,12 +115,18 @@ class LocalModel:
         weights = digest(self._weights, "adapter", adapter_fingerprint(folder))
         merged = merge_adapter(copy.deepcopy(self.module), folder)
         return LocalModel(
-            merged, self.tokenizer, name=self.name, fingerprint=weights, max_row_tokens=self.max_row_tokens
+            merged,
+            self.tokenizer,
+            name=self.name,
+            fingerprint=weights,
+            max_row_tokens=self.max_row_tokens,
+            end=self.end,
         )
 
     @property
     def fingerprint(self) -> str:
-        return digest(ENGINE, self.module.device.type, self.max_row_tokens, self._weights, self.chat.fingerprint)
+        how = (ENGINE, self.module.device.type, self.max_row_tokens, self.end)
+        return digest(*how, self._weights, self.chat.fingerprint)
 
     @cached_property
     def context_tokens(self) -> int:
@@ -163,6 +190,10 @@ class LocalModel:
             if len(self._tries) >= TRIES_KEPT:
                 self._tries.clear()
             answers = [self.chat.answer_ids(messages, choice, prompt=prompt) for choice in choices]
+            if self.end == "none":
+                answers = [answer[:-1] for answer in answers]
+                if not all(answers):
+                    raise ModelError("an empty choice has no tokens to score", fix='use end="turn"')
             self._tries[key] = build_trie(answers)
         return self._tries[key]
 
