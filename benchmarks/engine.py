@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, default=os.environ.get("LUTHIER_DATA", "data"))
     parser.add_argument("--shots", nargs="+", type=int, default=[0, 5, 20, 77])
     parser.add_argument("--items", type=int, default=32, help="messages that the engine scores")
-    parser.add_argument("--peer-items", type=int, help="at most so many for the peer (by default 4, 2 or 1); 0: no peer")
+    parser.add_argument(
+        "--peer-items", type=int, help="at most so many for the peer (by default 4, 2 or 1); 0: no peer"
+    )
     parser.add_argument("--peer-shots", type=int, default=77, help="the peer runs up to so many shots")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefill", type=int, default=96, help="messages of the prefill measurement; 0: none")
@@ -129,7 +131,7 @@ class Runner:
 def compared(
     runner: Runner, job: Mapping[str, Any], peer_items: int, batch: int | None
 ) -> tuple[dict[str, Any], int | None]:
-    """One number of shots on both sides, and the peer's best batch size; `batch` says it, where trials cost too much."""
+    """One number of shots on both sides, and the peer's best batch size; `batch`: no trials, they cost too much."""
     ours = runner.ours(job)
     row = {key: ours[key] for key in ("items", "prompt_tokens", "seconds", "peak_gb", "best_seconds", "answer_tokens")}
     row["items_per_second"] = ours["items"] / ours["seconds"]

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def scored(model: LocalModel, job: Mapping[str, Any]) -> dict[str, Any]:
-    """All labels of each prompt, as one batch, nothing cached before; then again with the best label alone asked for."""
+    """All labels of each prompt, as one batch, nothing cached before; then again with only the best asked for."""
     prompts, labels = [messages(turns) for turns in job["prompts"]], tuple(job["labels"])
     replies, seconds = answered(model, [Request(prompt, choices=labels) for prompt in prompts])
     return {
@@ -54,7 +54,9 @@ def prefill(model: LocalModel, conversations: Sequence[Any]) -> dict[str, Any]:
     speeds, ceilings = [], []
     for _ in range(ROUNDS):
         ceilings.append(ceiling(model.module))
-        answered(model, [Request((Message("system", "x"), Message("user", "y")), choices=("a", "b"))])  # clear the cache
+        answered(
+            model, [Request((Message("system", "x"), Message("user", "y")), choices=("a", "b"))]
+        )  # clear the cache
         replies, seconds = answered(model, requests)
         tokens = sum(reply.usage.fresh_tokens for reply in replies)
         speeds.append(tokens / seconds)

@@ -1,4 +1,4 @@
-"""The peer's side of benchmarks/engine.py, in an environment without luthier: python engine_peer.py JOB.json ANSWER.json.
+"""The peer's side of benchmarks/engine.py, where luthier is not installed: python engine_peer.py JOB.json ANSWER.json.
 
 lm-evaluation-harness gets the token ids that luthier scores, through the method that its `loglikelihood` calls once it
 has tokenized: the same ids on both sides, and its tokenizing is not counted.

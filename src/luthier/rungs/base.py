@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from luthier.errors import ModelError, StoreError
 from luthier.types import Input, Message, Model, Prediction, Reply, Request, TaskSpec
@@ -83,9 +83,18 @@ def conversation(system: str, shots: Sequence[tuple[str, str]], value: Input) ->
     return (*turns, Message("user", text_of(value)))
 
 
-def ask_choices(model: Model, prompts: Sequence[tuple[Message, ...]], labels: Sequence[str]) -> list[Reply]:
-    """Score all labels for each prompt in one batch."""
-    return model.complete([Request(messages=prompt, choices=tuple(labels)) for prompt in prompts])
+def ask_choices(
+    model: Model,
+    prompts: Sequence[tuple[Message, ...]],
+    labels: Sequence[str],
+    *,
+    scores: Literal["all", "best"] = "all",
+    prior: tuple[float, ...] | None = None,
+) -> list[Reply]:
+    """Score labels for each prompt in one batch: all of them, or what finding the best takes (see `Request`)."""
+    return model.complete(
+        [Request(messages=prompt, choices=tuple(labels), scores=scores, prior=prior) for prompt in prompts]
+    )
 
 
 def prediction(reply: Reply) -> Prediction:

@@ -49,7 +49,7 @@ class RetrievedShotsPredictor:
             conversation(self.system, [self.shots[at] for at in nearest], text)
             for nearest, text in zip(self.nearest(texts), texts, strict=True)
         ]
-        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels)]
+        return [prediction(reply) for reply in ask_choices(self.model, prompts, self.labels, scores="best")]
 
     def nearest(self, texts: Sequence[str]) -> list[list[int]]:
         """The neighbours of each text, the nearest last: it stands next to the question."""
