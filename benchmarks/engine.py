@@ -133,7 +133,16 @@ def compared(
 ) -> tuple[dict[str, Any], int | None]:
     """One number of shots on both sides, and the peer's best batch size; `batch`: no trials, they cost too much."""
     ours = runner.ours(job)
-    row = {key: ours[key] for key in ("items", "prompt_tokens", "seconds", "peak_gb", "best_seconds", "answer_tokens")}
+    told = (
+        "items",
+        "prompt_tokens",
+        "seconds",
+        "answer_tokens",
+        "best_seconds",
+        "best_answer_tokens",
+        "best_same_answer",
+    )
+    row = {key: ours[key] for key in told}
     row["items_per_second"] = ours["items"] / ours["seconds"]
     row["best_items_per_second"] = ours["items"] / ours["best_seconds"]
     row["peak_gb"] = round(ours["peak_gb"], 2)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,16 @@ def main() -> None:
 def scored(model: LocalModel, job: Mapping[str, Any]) -> dict[str, Any]:
     """All labels of each prompt, as one batch, nothing cached before; then again with only the best asked for."""
     prompts, labels = [messages(turns) for turns in job["prompts"]], tuple(job["labels"])
-    replies, seconds = answered(model, [Request(prompt, choices=labels) for prompt in prompts])
+    requests = [Request(prompt, choices=labels) for prompt in prompts]
+    replies, seconds = answered(model, requests)
+    forget(model)
+    best, best_seconds = answered(model, [replace(request, scores="best") for request in requests])
     return {
         "items": len(prompts),
         "seconds": seconds,
-        "best_seconds": seconds,
+        "best_seconds": best_seconds,
+        "best_same_answer": sum(one.texts == other.texts for one, other in zip(best, replies, strict=True)),
+        "best_answer_tokens": statistics.fmean(reply.usage.output_tokens for reply in best),
         "logprobs": [reply.choice_logprobs for reply in replies],
         "prompt_tokens": statistics.fmean(reply.usage.fresh_tokens + reply.usage.cached_tokens for reply in replies),
         "answer_tokens": replies[0].usage.output_tokens,
@@ -54,9 +60,7 @@ def prefill(model: LocalModel, conversations: Sequence[Any]) -> dict[str, Any]:
     speeds, ceilings = [], []
     for _ in range(ROUNDS):
         ceilings.append(ceiling(model.module))
-        answered(
-            model, [Request((Message("system", "x"), Message("user", "y")), choices=("a", "b"))]
-        )  # clear the cache
+        forget(model)
         replies, seconds = answered(model, requests)
         tokens = sum(reply.usage.fresh_tokens for reply in replies)
         speeds.append(tokens / seconds)
@@ -90,6 +94,11 @@ def ceiling(module: Any) -> float:
                 seconds += (time.perf_counter() - began) / len(some) * count
             best = max(best, rows / seconds)
     return best
+
+
+def forget(model: LocalModel) -> None:
+    """Let the cache hold another prefix."""
+    answered(model, [Request((Message("system", "x"), Message("user", "y")), choices=("a", "b"))])
 
 
 def answered(model: LocalModel, requests: Sequence[Request]) -> tuple[list[Reply], float]:

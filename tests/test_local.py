@@ -19,6 +19,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_model, tiny_module, tiny_tokenizer
 
 from luthier.errors import ModelError
+from luthier.models.engine import CHUNK_TOKENS
 from luthier.models.local import LocalModel
 from luthier.models.packing import build_trie, common_prefix, fill_rows
 from luthier.models.quiet import quiet
@@ -183,7 +184,7 @@ def test_the_same_batch_gives_the_same_bits_whatever_was_asked_before() -> None:
     fresh = logprobs(tiny_model().complete(batch))
     model = tiny_model()
     histories = [
-        ask("a dog", "cats", choices=("a", "b"), system=SHARED * 5),  # a longer prefix, cropped
+        ask("a dog", "cats", choices=("a", "b"), system=SHARED * 12),  # a longer prefix, cropped
         ask("x", choices=LABELS, system=SHARED * 3),  # the same chunks, another rest
         ask("x", "y", choices=LABELS, system="Quite another. " * 30),
         ask("x", "y", choices=LABELS, system=SHARED),  # a shorter prefix
@@ -212,11 +213,11 @@ def test_the_prefix_is_run_once_and_found_again() -> None:
 def test_of_another_prefix_only_whole_chunks_are_kept() -> None:
     """A part of a chunk would have been run in a matrix of another size: other bits on some machines."""
     model = tiny_model()
-    model.complete(ask("a dog", "cats", choices=LABELS, system=SHARED * 8))
-    shorter = ask("a dog", "cats", "a house", choices=LABELS, system=SHARED * 5)
-    assert model.complete(shorter)[0].usage.cached_tokens == 64
-    prompts = [model.chat.prompt_ids(ask("a dog", choices=LABELS, system=SHARED * n)[0].messages) for n in (8, 5)]
-    assert 64 < common_prefix(prompts) < 128, "the prefixes must part inside a chunk"
+    model.complete(ask("a dog", "cats", choices=LABELS, system=SHARED * 13))
+    shorter = ask("a dog", "cats", "a house", choices=LABELS, system=SHARED * 10)
+    assert model.complete(shorter)[0].usage.cached_tokens == CHUNK_TOKENS
+    prompts = [model.chat.prompt_ids(ask("a dog", choices=LABELS, system=SHARED * n)[0].messages) for n in (13, 10)]
+    assert CHUNK_TOKENS < common_prefix(prompts) < 2 * CHUNK_TOKENS, "the prefixes must part inside a chunk"
 
 
 def test_each_distinct_token_of_the_choices_is_counted_once() -> None:
