@@ -70,15 +70,21 @@ def main() -> None:
             row, best = compared(runner, job, peer_items, best if count > 20 else None)
             figures["shots"][str(count)] = row
             print(line(count, row), flush=True)
+            keep(options.save, figures)
         if options.prefill:
             texts = messages[-options.prefill :]
             figures["prefill"] = runner.ours({"prefill": [[{"role": "user", "content": text}] for text in texts]})
             print(prefill_line(figures["prefill"]))
     figures["load_after"] = round(os.getloadavg()[0], 2)
     print(f"load     {figures['load_after']} at the end")
-    if options.save:
-        options.save.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    keep(options.save, figures)
     print(json.dumps(figures))
+
+
+def keep(path: Path | None, figures: Mapping[str, Any]) -> None:
+    """Write what is measured so far: the whole run takes most of an hour."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def banking(folder: Path, shots: int, items: int, prefill: int) -> tuple[list[str], list[tuple[str, str]], list[str]]:

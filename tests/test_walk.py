@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_local import LABELS, PACKED, SHARED, TOLERANCE, ask, contents, model_of, shared
@@ -69,6 +72,25 @@ def test_a_prior_can_make_any_choice_the_best() -> None:
     for wanted in range(0, len(MANY), 9):
         prior = tuple(-1000.0 if at == wanted else 0.0 for at in range(len(MANY)))
         assert model.complete([best_of(request, prior)])[0].texts == (MANY[wanted],)
+
+
+def test_close_values_are_told_apart() -> None:
+    """Where the rest of a choice is nearly certain its bound is close to its value: stopping early would miss it."""
+    model = tiny_model()
+    assert model.note is None
+    end = model.chat.end_of_turn_id
+
+    def likely_end(_module: Any, _inputs: Any, output: Any) -> None:
+        output.logits[..., end] = -torch.inf
+        output.logits[..., end] = output.logits.logsumexp(-1) + 0.5
+
+    model.module.register_forward_hook(likely_end)
+    (request,) = ask("a dog", choices=MANY)
+    scores = model.complete([request])[0].choice_logprobs or ()
+    for seed in range(6):
+        ahead = np.random.default_rng(seed).permutation(len(MANY)) / len(MANY)
+        prior = tuple(float(score or 0.0) - little for score, little in zip(scores, ahead, strict=True))
+        assert model.complete([best_of(request, prior)])[0].texts == (MANY[int(ahead.argmax())],)
 
 
 def test_a_choice_that_is_written_twice_is_answered_by_the_first() -> None:
