@@ -19,14 +19,15 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_model, tiny_module, tiny_tokenizer
 
 from luthier.errors import ModelError
+from luthier.models.engine import CHUNK_TOKENS
 from luthier.models.local import LocalModel
 from luthier.models.packing import build_trie, common_prefix, fill_rows
 from luthier.models.quiet import quiet
 from luthier.testing import ModelContract
 from luthier.types import Message, Model, Reply, Request
 
-PACKED = ("llama", "qwen2", "gemma", "gpt2")
-PLAIN = ("gemma3", "mamba")
+PACKED = ("llama", "qwen2", "qwen3", "gemma", "gpt2")
+PLAIN = ("gemma2", "gemma3", "mamba")
 TOLERANCE = 1e-4
 
 
@@ -52,7 +53,7 @@ def ask(*contents: str, choices: tuple[str, ...] | None, system: str | None = No
     return [Request((*before, Message("user", content)), choices=choices) for content in contents]
 
 
-def logprobs(replies: Sequence[Reply]) -> list[tuple[float, ...]]:
+def logprobs(replies: Sequence[Reply]) -> list[tuple[float | None, ...]]:
     for reply in replies:
         assert reply.error is None, reply.error
         assert reply.choice_logprobs is not None
@@ -103,6 +104,25 @@ def test_other_templates_are_scored_exactly(template: str) -> None:
     assert_scored_exactly(model_of("llama", template), ask("a dog", "a house", SHARED, choices=LABELS))
 
 
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3"])
+@given(prefix=shared, texts=st.lists(contents, min_size=1, max_size=4), labels=label_sets)
+@settings(max_examples=8, deadline=None)
+def test_a_sliding_window_is_scored_exactly(kind: str, prefix: str, texts: list[str], labels: list[str]) -> None:
+    assert_scored_exactly(model_of(kind), ask(*(prefix + text for text in texts), choices=tuple(labels)))
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_the_order_of_a_batch_changes_no_score(kind: str, data: st.DataObject) -> None:
+    requests = [ask(SHARED + text, choices=tuple(data.draw(label_sets)))[0] for text in ("a dog", "", SHARED, "de h")]
+    order = data.draw(st.permutations(range(len(requests))))
+    straight = logprobs(model_of(kind).complete(requests))
+    turned = logprobs(model_of(kind).complete([requests[at] for at in order]))
+    for at, found in zip(order, turned, strict=True):
+        assert found == pytest.approx(straight[at], abs=TOLERANCE)
+
+
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_model_that_cannot_be_packed_says_so_and_is_scored_exactly(kind: str) -> None:
     model = model_of(kind)
@@ -143,12 +163,28 @@ def test_a_label_that_begins_another_can_win_and_can_lose() -> None:
     assert winners == {"num", "number"}
 
 
+def test_without_their_end_choices_are_scored_as_other_harnesses_do() -> None:
+    whole, model = model_of("llama"), tiny_model(end="none")
+    requests = ask("a dog", "a house", choices=("num", "number"))
+    for reply, request in zip(model.complete(requests), requests, strict=True):
+        prompt = model.chat.prompt_ids(request.messages)
+        for choice, found in zip(("num", "number"), reply.choice_logprobs or (), strict=True):
+            answer = model.chat.answer_ids(request.messages, choice)[:-1]
+            with torch.inference_mode():
+                steps = model.module(torch.tensor([prompt + answer]), use_cache=False).logits[0].log_softmax(-1)
+            expected = sum(float(steps[len(prompt) - 1 + at, token]) for at, token in enumerate(answer))
+            assert found == pytest.approx(expected, abs=TOLERANCE)
+        assert reply.texts == ("num",), "a choice that begins another cannot lose to it"
+    assert model.fingerprint != whole.fingerprint
+    assert model.complete(ask("a dog", choices=("",)))[0].error == "an empty choice has no tokens to score"
+
+
 def test_the_same_batch_gives_the_same_bits_whatever_was_asked_before() -> None:
     batch = ask("a dog", "a house by the sea", "", "how many", choices=LABELS, system=SHARED * 3)
     fresh = logprobs(tiny_model().complete(batch))
     model = tiny_model()
     histories = [
-        ask("a dog", "cats", choices=("a", "b"), system=SHARED * 5),  # a longer prefix, cropped
+        ask("a dog", "cats", choices=("a", "b"), system=SHARED * 12),  # a longer prefix, cropped
         ask("x", choices=LABELS, system=SHARED * 3),  # the same chunks, another rest
         ask("x", "y", choices=LABELS, system="Quite another. " * 30),
         ask("x", "y", choices=LABELS, system=SHARED),  # a shorter prefix
@@ -177,11 +213,11 @@ def test_the_prefix_is_run_once_and_found_again() -> None:
 def test_of_another_prefix_only_whole_chunks_are_kept() -> None:
     """A part of a chunk would have been run in a matrix of another size: other bits on some machines."""
     model = tiny_model()
-    model.complete(ask("a dog", "cats", choices=LABELS, system=SHARED * 8))
-    shorter = ask("a dog", "cats", "a house", choices=LABELS, system=SHARED * 5)
-    assert model.complete(shorter)[0].usage.cached_tokens == 64
-    prompts = [model.chat.prompt_ids(ask("a dog", choices=LABELS, system=SHARED * n)[0].messages) for n in (8, 5)]
-    assert 64 < common_prefix(prompts) < 128, "the prefixes must part inside a chunk"
+    model.complete(ask("a dog", "cats", choices=LABELS, system=SHARED * 13))
+    shorter = ask("a dog", "cats", "a house", choices=LABELS, system=SHARED * 10)
+    assert model.complete(shorter)[0].usage.cached_tokens == CHUNK_TOKENS
+    prompts = [model.chat.prompt_ids(ask("a dog", choices=LABELS, system=SHARED * n)[0].messages) for n in (13, 10)]
+    assert CHUNK_TOKENS < common_prefix(prompts) < 2 * CHUNK_TOKENS, "the prefixes must part inside a chunk"
 
 
 def test_each_distinct_token_of_the_choices_is_counted_once() -> None:
@@ -308,11 +344,13 @@ def test_greedy_texts_are_those_of_prompts_run_alone(kind: str) -> None:
         assert reply.texts == (model.chat.text(answer),)
         assert reply.finish_reason == ("stop" if stopped else "length")
         assert reply.usage.output_tokens == len(answer) + stopped
-        assert reply.usage.fresh_tokens == len(model.chat.prompt_ids(request.messages))
+        usage, prompt = reply.usage, model.chat.prompt_ids(request.messages)
+        assert usage.fresh_tokens + usage.cached_tokens == len(prompt)
 
 
 def always_saying(model: LocalModel, token: int, after: int) -> None:
     """Bend the model so that `token` is all it says from position `after` on."""
+    assert model.note is None  # looked up before: its passes are not to be counted
 
     def bend(_module: Any, _inputs: Any, output: Any) -> Any:
         model.module.calls = getattr(model.module, "calls", 0) + 1

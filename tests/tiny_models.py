@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GemmaConfig,
@@ -21,9 +23,11 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
-from luthier.models.local import LocalModel
+from luthier.models.local import End, LocalModel
 
 # other work wants the cores too, and a tiny matrix gains nothing from a second thread
 torch.set_num_threads(1)
@@ -91,6 +95,11 @@ def tiny_module(kind: str = "llama", *, seed: int = 0, context: int = 512, vocab
         module = LlamaForCausalLM(LlamaConfig(**shared, tie_word_embeddings=True))
     elif kind == "qwen2":
         module = Qwen2ForCausalLM(Qwen2Config(**{**shared, "num_key_value_heads": 4}))
+    elif kind == "qwen3":
+        module = Qwen3ForCausalLM(Qwen3Config(**shared))
+    elif kind == "gemma2":
+        window = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+        module = Gemma2ForCausalLM(Gemma2Config(**shared, **window))
     elif kind == "gemma":
         module = GemmaForCausalLM(GemmaConfig(**shared))
     elif kind == "gemma3":
@@ -112,9 +121,15 @@ def tiny_module(kind: str = "llama", *, seed: int = 0, context: int = 512, vocab
 
 
 def tiny_model(
-    kind: str = "llama", *, template: str = "chatml", seed: int = 0, context: int = 512, max_row_tokens: int = 96
+    kind: str = "llama",
+    *,
+    template: str = "chatml",
+    seed: int = 0,
+    context: int = 512,
+    max_row_tokens: int = 96,
+    end: End = "turn",
 ) -> LocalModel:
     module = tiny_module(kind, seed=seed, context=context)
     name = f"{kind}-{seed}"
     tokenizer = tiny_tokenizer(template)
-    return LocalModel(module, tokenizer, name=name, fingerprint=name, max_row_tokens=max_row_tokens)
+    return LocalModel(module, tokenizer, name=name, fingerprint=name, max_row_tokens=max_row_tokens, end=end)

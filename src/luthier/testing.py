@@ -63,10 +63,10 @@ class ModelContract(ABC):
         requests = self.requests()
         for request, reply in zip(requests, _answered(self.make_model(), requests), strict=True):
             assert request.choices is not None
-            assert reply.choice_logprobs is not None
-            assert len(reply.choice_logprobs) == len(request.choices)
-            assert max(reply.choice_logprobs) <= TOLERANCE
-            best = max(range(len(request.choices)), key=lambda at: (reply.choice_logprobs or ())[at])
+            logprobs = _logprobs(reply)
+            assert len(logprobs) == len(request.choices)
+            assert max(logprobs) <= TOLERANCE
+            best = max(range(len(request.choices)), key=logprobs.__getitem__)
             assert reply.texts == (request.choices[best],)
 
     def test_replies_stand_in_the_order_of_the_requests(self) -> None:
@@ -87,7 +87,7 @@ class ModelContract(ABC):
         turned = Request(request.messages, choices=request.choices[::-1])
         one, other = _answered(model, [request])[0], _answered(model, [turned])[0]
         assert one.texts == other.texts
-        pairs = zip(one.choice_logprobs or (), (other.choice_logprobs or ())[::-1], strict=True)
+        pairs = zip(_logprobs(one), _logprobs(other)[::-1], strict=True)
         assert all(abs(a - b) <= TOLERANCE for a, b in pairs)
 
     def test_every_prompt_token_is_counted_once_whether_it_was_cached_or_not(self) -> None:
@@ -114,8 +114,16 @@ def _answered(model: Model, requests: Sequence[Request]) -> list[Reply]:
     return replies
 
 
+def _logprobs(reply: Reply) -> tuple[float, ...]:
+    logprobs = reply.choice_logprobs or ()
+    found = tuple(logprob for logprob in logprobs if logprob is not None)
+    assert found, "there are no scores of the choices"
+    assert len(found) == len(logprobs), "all scores were asked for"
+    return found
+
+
 def _same(one: Reply, other: Reply) -> None:
-    pairs = zip(one.choice_logprobs or (), other.choice_logprobs or (), strict=True)
+    pairs = zip(_logprobs(one), _logprobs(other), strict=True)
     assert all(abs(a - b) <= TOLERANCE for a, b in pairs), "another batch, another answer"
 
 

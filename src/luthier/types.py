@@ -121,7 +121,9 @@ class Usage:
 class Request:
     """What is asked of a model: `choices` (score each exactly), JSON of a `schema`, or a free completion.
 
-    `n` texts are drawn from seeds that follow from `seed`; at temperature 0 all n are the same.
+    `n` texts are drawn from seeds that follow from `seed`; at temperature 0 all n are the same. The best choice is the
+    likeliest, or with a `prior` (log-probabilities in the order of the choices) the one that rises most above it. With
+    `scores="best"` only the best is asked for: a model may leave out whatever cannot change it.
     """
 
     messages: tuple[Message, ...]
@@ -131,6 +133,8 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     n: int = 1
+    scores: Literal["all", "best"] = "all"
+    prior: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +142,13 @@ class Reply:
     """What a model answered, in the order of the requests.
 
     With `choices`, `texts` holds the best choice and `choice_logprobs` the log-probability (nats) of each choice, its
-    end-of-turn token included, in the order of the request. A failure is an `error` and no texts.
+    end-of-turn token included, in the order of the request; None marks a choice that was not scored to its end, which
+    only happens where the request asks for the best alone. `finish_reason` is "stop", or "length" where `max_tokens`
+    cut a text: then the JSON of a `schema` is not whole. A failure is an `error` and no texts.
     """
 
     texts: tuple[str, ...] = ()
-    choice_logprobs: tuple[float, ...] | None = None
+    choice_logprobs: tuple[float | None, ...] | None = None
     usage: Usage = Usage()
     latency_s: float = 0.0
     finish_reason: str = ""

@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from luthier.errors import MissingExtra, ModelError
 from luthier.models.chat import Chat
-from luthier.models.engine import (
-    ROW_TOKENS,
-    PrefixCache,
-    Prompt,
-    Scored,
-    generate,
-    score_packed,
-    score_plainly,
-    why_not_packed,
-)
+from luthier.models.engine import ROW_TOKENS, PrefixCache, Scored, score_packed, score_plainly, why_not_packed
+from luthier.models.generation import Generated, Prompt, generate_packed, generate_plainly
 from luthier.models.packing import Item, Trie, build_trie
 from luthier.models.quiet import quiet
+from luthier.models.walk import WORTH_A_WALK, Walked, find_best
 from luthier.models.weights import adapter_fingerprint, merge_adapter, weights_fingerprint
 from luthier.types import Message, Reply, Request, Usage, digest
+
+if TYPE_CHECKING:
+    from luthier.models.guide import SchemaGuides
 
 try:
     import torch
@@ -33,9 +29,11 @@ except ImportError as error:
     raise MissingExtra("local", "a local model") from error
 
 # changes whenever the same weights and the same tokens could give other bits
-ENGINE = "packed-1"
+ENGINE = "packed-2"
 
 TRIES_KEPT = 256
+
+End = Literal["turn", "none"]
 
 T = TypeVar("T")
 
@@ -48,12 +46,22 @@ class LocalModel:
     answer tokens (`output_tokens`: each distinct token of the choices' tree that was scored, or each token generated,
     end of turn included). `latency_s` is an item's share of the passes it took part in. With `choices`, `max_tokens`,
     `temperature`, `seed` and `n` say nothing. `note` says why a model is scored the plain, slow way; None: it is not.
+
+    `end="none"` scores choices without their end-of-turn token, only to compare with harnesses that do: a choice that
+    begins another then always beats it.
     """
 
     thread_safe = False
 
     def __init__(
-        self, module: Any, tokenizer: Any, *, name: str, fingerprint: str, max_row_tokens: int = ROW_TOKENS
+        self,
+        module: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        fingerprint: str,
+        max_row_tokens: int = ROW_TOKENS,
+        end: End = "turn",
     ) -> None:
         """Around a module that is loaded already; `fingerprint` stands for its weights, the caller knows them."""
         self.module = module
@@ -61,12 +69,22 @@ class LocalModel:
         self.name = name
         self.chat = Chat(tokenizer)
         self.max_row_tokens = max_row_tokens
+        self.end = end
         self._weights = fingerprint
         self._prefix = PrefixCache(module)
         self._tries: dict[tuple[Any, ...], Trie] = {}
+        self._guides: SchemaGuides | None = None
 
     @classmethod
-    def load(cls, folder: Path, *, name: str, adapter: Path | None = None, threads: int | None = None) -> LocalModel:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        adapter: Path | None = None,
+        threads: int | None = None,
+        end: End = "turn",
+    ) -> LocalModel:
         """From a folder with safetensors and a tokenizer, with the LoRA adapter in `adapter` merged into a copy.
 
         `threads` sets how many CPU threads torch uses in this whole process. Raises ModelError where the folder holds
@@ -86,7 +104,7 @@ class LocalModel:
                     fix="point to a folder with config.json, *.safetensors and tokenizer.json",
                 ) from error
         module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        model = cls(module, tokenizer, name=name, fingerprint=weights)
+        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end)
         return model if adapter is None else model.with_adapter(adapter)
 
     def with_adapter(self, folder: Path) -> LocalModel:
@@ -94,12 +112,18 @@ class LocalModel:
         weights = digest(self._weights, "adapter", adapter_fingerprint(folder))
         merged = merge_adapter(copy.deepcopy(self.module), folder)
         return LocalModel(
-            merged, self.tokenizer, name=self.name, fingerprint=weights, max_row_tokens=self.max_row_tokens
+            merged,
+            self.tokenizer,
+            name=self.name,
+            fingerprint=weights,
+            max_row_tokens=self.max_row_tokens,
+            end=self.end,
         )
 
     @property
     def fingerprint(self) -> str:
-        return digest(ENGINE, self.module.device.type, self.max_row_tokens, self._weights, self.chat.fingerprint)
+        how = (ENGINE, self.module.device.type, self.max_row_tokens, self.end)
+        return digest(*how, self._weights, self.chat.fingerprint)
 
     @cached_property
     def context_tokens(self) -> int:
@@ -129,14 +153,25 @@ class LocalModel:
 
     def _choose(self, requests: Sequence[Request]) -> list[Reply]:
         items = _each(requests, self._item)
-        fit = [item for item in items if isinstance(item, Item)]
-        scored = iter(self._score(fit) if fit else [])
-        return [
-            _chosen(request, item, next(scored)) if isinstance(item, Item) else Reply(error=item)
-            for request, item in zip(requests, items, strict=True)
-        ]
+        replies = [Reply(error=item) if isinstance(item, str) else Reply() for item in items]
+        fit = [(at, item) for at, item in enumerate(items) if isinstance(item, Item)]
+        walking = [(at, item) for at, item in fit if self._worth_a_walk(requests[at], item)]
+        scoring = [pair for pair in fit if pair not in walking]
+        for (at, item), scored in zip(scoring, self._score([item for _, item in scoring]), strict=True):
+            replies[at] = _chosen(requests[at], item, scored)
+        if walking:
+            priors = [requests[at].prior for at, _ in walking]
+            found = find_best(self._prefix, [item for _, item in walking], priors, self.max_row_tokens)
+            for (at, _), walked in zip(walking, found, strict=True):
+                replies[at] = _found(requests[at], walked)
+        return replies
+
+    def _worth_a_walk(self, request: Request, item: Item) -> bool:
+        return request.scores == "best" and len(item.trie.nodes) >= WORTH_A_WALK and self.note is None
 
     def _score(self, items: Sequence[Item]) -> list[Scored]:
+        if not items:
+            return []
         if self.note is not None:
             return score_plainly(self.module, items, self.max_row_tokens)
         return score_packed(self._prefix, items, self.max_row_tokens)
@@ -144,6 +179,8 @@ class LocalModel:
     def _item(self, request: Request) -> Item:
         if not request.choices:
             raise ModelError("there are no choices to score")
+        if request.prior is not None and len(request.prior) != len(request.choices):
+            raise ModelError(f"the prior has {len(request.prior)} numbers for {len(request.choices)} choices")
         prompt = self._fitting_prompt(request.messages)
         trie = self._trie(request.messages, prompt, request.choices)
         longest = max(map(len, trie.paths))
@@ -167,39 +204,61 @@ class LocalModel:
             if len(self._tries) >= TRIES_KEPT:
                 self._tries.clear()
             answers = [self.chat.answer_ids(messages, choice, prompt=prompt) for choice in choices]
+            if self.end == "none":
+                answers = [answer[:-1] for answer in answers]
+                if not all(answers):
+                    raise ModelError("an empty choice has no tokens to score", fix='use end="turn"')
             self._tries[key] = build_trie(answers)
         return self._tries[key]
 
     def _write(self, requests: Sequence[Request]) -> list[Reply]:
-        prompts = _each(requests, lambda request: self._fitting_prompt(request.messages))
-        asked = [
-            Prompt(
-                ids,
-                max_tokens=min(request.max_tokens, self.context_tokens - len(ids)),
-                temperature=request.temperature,
-                seed=int(digest(request.seed, sample)[:15], 16),
-            )
-            for request, ids in zip(requests, prompts, strict=True)
-            if not isinstance(ids, str)
-            for sample in range(request.n)
+        prompts = _each(requests, self._prompt)
+        fit = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+        generated = iter(self._generate(fit) if fit else [])
+        return [
+            Reply(error=prompt) if isinstance(prompt, str) else self._written(request, next(generated))
+            for request, prompt in zip(requests, prompts, strict=True)
         ]
-        done = iter(generate(self.module, asked, self._stop_ids) if asked else [])
-        replies = []
-        for request, ids in zip(requests, prompts, strict=True):
-            if isinstance(ids, str):
-                replies.append(Reply(error=ids))
-                continue
-            samples = [next(done) for _ in range(request.n)]
-            written = sum(len(sample.ids) + sample.stopped for sample in samples)
-            replies.append(
-                Reply(
-                    texts=tuple(self.chat.text(sample.ids) for sample in samples),
-                    usage=Usage(fresh_tokens=len(ids) * request.n, output_tokens=written),
-                    latency_s=sum(sample.seconds for sample in samples),
-                    finish_reason="stop" if all(sample.stopped for sample in samples) else "length",
-                )
-            )
-        return replies
+
+    def _generate(self, prompts: Sequence[Prompt]) -> list[Generated]:
+        if self.note is not None:
+            return generate_plainly(self.module, prompts, self._stop_ids)
+        return generate_packed(self._prefix, prompts, self._stop_ids, self.max_row_tokens)
+
+    def _prompt(self, request: Request) -> Prompt:
+        ids = self._fitting_prompt(request.messages)
+        # at temperature 0 all samples are the same: one is written
+        samples = request.n if request.temperature > 0 else min(request.n, 1)
+        return Prompt(
+            ids,
+            max_tokens=min(request.max_tokens, self.context_tokens - len(ids)),
+            temperature=request.temperature,
+            seeds=tuple(int(digest(request.seed, sample)[:15], 16) for sample in range(samples)),
+            guides=tuple(self._guide(request) for _ in range(samples)),
+        )
+
+    def _guide(self, request: Request) -> Any:
+        if request.schema is None:
+            return None
+        from luthier.models.guide import SchemaGuides
+
+        if self._guides is None:
+            vocabulary = int(self.module.config.get_text_config().vocab_size)
+            self._guides = SchemaGuides(self.tokenizer, vocabulary, sorted(self._stop_ids))
+        return self._guides.guide(request.schema)
+
+    def _written(self, request: Request, generated: Generated) -> Reply:
+        failed = next((text.error for text in generated.texts if text.error is not None), None)
+        texts = tuple(self.chat.text(text.ids) for text in generated.texts) if failed is None else ()
+        return Reply(
+            texts=texts if request.temperature > 0 else texts * request.n,
+            usage=Usage(
+                generated.fresh_tokens, generated.cached_tokens, 0, sum(text.tokens for text in generated.texts)
+            ),
+            latency_s=generated.seconds,
+            finish_reason="stop" if all(text.stopped for text in generated.texts) else "length",
+            error=failed,
+        )
 
     @property
     def _stop_ids(self) -> frozenset[int]:
@@ -231,11 +290,23 @@ def _each(requests: Sequence[Request], prepare: Callable[[Request], T]) -> list[
 
 def _chosen(request: Request, item: Item, scored: Scored) -> Reply:
     assert request.choices is not None
-    best = max(range(len(request.choices)), key=scored.logprobs.__getitem__)
+    prior = request.prior or (0.0,) * len(request.choices)
+    best = max(range(len(request.choices)), key=lambda at: scored.logprobs[at] - prior[at])
     return Reply(
         texts=(request.choices[best],),
         choice_logprobs=scored.logprobs,
         usage=Usage(scored.fresh_tokens, scored.cached_tokens, 0, len(item.trie.edges)),
         latency_s=scored.seconds,
+        finish_reason="stop",
+    )
+
+
+def _found(request: Request, walked: Walked) -> Reply:
+    assert request.choices is not None
+    return Reply(
+        texts=(request.choices[walked.best],),
+        choice_logprobs=walked.logprobs,
+        usage=Usage(walked.fresh_tokens, walked.cached_tokens, 0, walked.edges),
+        latency_s=walked.seconds,
         finish_reason="stop",
     )

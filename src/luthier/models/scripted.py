@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +22,8 @@ class ScriptedModel:
 
     What the script says is a text, or log-probabilities by choice. A text among the choices gets `LIKELY`, the others
     `UNLIKELY`; a text that is none of them is an error in the reply, as is a message that a mapping does not know. In a
-    mapping the longest key that occurs in the last message answers. `failing` are the numbers of requests that end in
+    mapping the longest key that occurs in the last message answers. With a `schema` a text must be JSON, or it is an
+    error; whether it is JSON of that schema is the script's business. `failing` are the numbers of requests that end in
     an error, counted from 0 over all batches. Usage counts words between white space; nothing is ever cached.
 
     >>> model = ScriptedModel({"Oslo": "LOC"}, name="script")
@@ -94,6 +96,8 @@ def _reply(request: Request, said: Said | None) -> Reply:
         return _written(request, text, fresh)
     if not request.choices:
         return Reply(error="there are no choices to score")
+    if request.prior is not None and len(request.prior) != len(request.choices):
+        return Reply(error=f"the prior has {len(request.prior)} numbers for {len(request.choices)} choices")
     if isinstance(said, str):
         if said not in request.choices:
             return Reply(error=f"the script says {said!r}, which is none of the choices")
@@ -101,17 +105,32 @@ def _reply(request: Request, said: Said | None) -> Reply:
     logprobs = tuple(float(said.get(choice, UNLIKELY)) for choice in request.choices)
     if any(math.isnan(value) or value > 0 for value in logprobs):
         return Reply(error="the script's log-probabilities must be numbers of at most 0")
-    best = max(range(len(logprobs)), key=logprobs.__getitem__)
+    prior = request.prior or (0.0,) * len(logprobs)
+    best = max(range(len(logprobs)), key=lambda at: logprobs[at] - prior[at])
     words = sum(map(_words, request.choices))
     return Reply((request.choices[best],), logprobs, Usage(fresh, output_tokens=words), finish_reason="stop")
 
 
 def _written(request: Request, text: str, fresh: int) -> Reply:
+    if request.schema is not None and not _is_json(text):
+        return Reply(error=f"the script says {text!r}, which is not JSON")
     words = text.split()
     cut = len(words) > request.max_tokens
     text = " ".join(words[: request.max_tokens]) if cut else text
     usage = Usage(fresh * request.n, output_tokens=_words(text) * request.n)
     return Reply((text,) * request.n, usage=usage, finish_reason="length" if cut else "stop")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _words(text: str) -> int:

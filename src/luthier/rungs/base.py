@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from luthier.errors import ModelError, StoreError
 from luthier.types import Input, Kind, Message, Model, Prediction, Reply, Request, TaskSpec
@@ -169,11 +169,22 @@ def conversation(
 
 
 def ask(
-    model: Model, prompts: Sequence[tuple[Message, ...]], labels: Sequence[str], writing: Writing | None
+    model: Model,
+    prompts: Sequence[tuple[Message, ...]],
+    labels: Sequence[str],
+    writing: Writing | None,
+    *,
+    scores: Literal["all", "best"] = "all",
+    prior: tuple[float, ...] | None = None,
 ) -> list[Reply]:
-    """One batch: score all labels for each prompt, or have an answer written."""
+    """One batch: score the labels for each prompt, all of them or what finding the best takes; or have answers written.
+
+    Of a `prior` and of `scores` see `Request`.
+    """
     if writing is None:
-        return model.complete([Request(messages=prompt, choices=tuple(labels)) for prompt in prompts])
+        return model.complete(
+            [Request(messages=prompt, choices=tuple(labels), scores=scores, prior=prior) for prompt in prompts]
+        )
     return model.complete(
         [Request(messages=prompt, schema=writing.schema, max_tokens=writing.max_tokens) for prompt in prompts]
     )

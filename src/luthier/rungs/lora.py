@@ -152,11 +152,15 @@ class LoraPredictor:
         return self.base.with_adapter(self.adapter)
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        return [self.answer(reply) for reply in self.ask(inputs)]
+        replies = ask(self.model, self._prompts(inputs), self.labels, self.writing, scores="best")
+        return [self.answer(reply) for reply in replies]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
-        prompts = [_prompt(self.system, value, self.writing) for value in inputs]
-        return ask(self.model, prompts, self.labels, self.writing)
+        """All labels scored for each input, or answers written."""
+        return ask(self.model, self._prompts(inputs), self.labels, self.writing)
+
+    def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        return [_prompt(self.system, value, self.writing) for value in inputs]
 
     def answer(self, reply: Reply) -> Prediction:
         return prediction(reply)

@@ -55,9 +55,12 @@ class PromptPredictor:
     kind = "prompt"
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        return [self.answer(reply) for reply in self.ask(inputs)]
+        """The best label of each input; a model may leave out the scores that cannot change it."""
+        replies = ask(self.model, self.prompts(inputs), self.labels, self.writing, scores="best", prior=self.prior)
+        return [prediction(reply) for reply in replies]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
+        """All labels scored for each input, as calibrating and choosing between prompts need it, or answers written."""
         return ask(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
@@ -188,6 +191,7 @@ def calibrated_best(logprobs: Sequence[float], prior: Sequence[float]) -> int:
 
 
 def _logprobs(reply: Reply) -> tuple[float, ...]:
-    if reply.choice_logprobs is None:
+    found = tuple(logprob for logprob in reply.choice_logprobs or () if logprob is not None)
+    if reply.choice_logprobs is None or len(found) < len(reply.choice_logprobs):
         raise ModelError("the model gives no label probabilities", fix="use a model that scores choices")
-    return reply.choice_logprobs
+    return found

@@ -61,7 +61,8 @@ class ReasonedPredictor:
         places = [(at, text) for at, reply in enumerate(thoughts) for text in reply.texts]
         prompts = [(*asked[at], Message("assistant", text), Message("user", CONCLUDE)) for at, text in places]
         answers: list[list[Prediction]] = [[] for _ in thoughts]
-        for (at, _), reply in zip(places, ask(self.prompt.model, prompts, self.prompt.labels, None), strict=True):
+        replies = ask(self.prompt.model, prompts, self.prompt.labels, None, scores="best")
+        for (at, _), reply in zip(places, replies, strict=True):
             answers[at].append(prediction(reply))
         return answers
 

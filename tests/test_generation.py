@@ -1,0 +1,177 @@
+"""Writing: JSON of a schema, samples that share their prompt, prompts that share their prefix."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from test_local import PACKED, PLAIN, SHARED, ask, generated_plainly, model_of
+from tiny_models import tiny_model
+
+from luthier.models.scripted import ScriptedModel
+from luthier.types import Message, Request
+
+BOOKING = {
+    "type": "object",
+    "properties": {
+        "people": {"type": "integer", "minimum": 1, "maximum": 20},
+        "kind": {"enum": ["table", "room"]},
+        "names": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
+        "late": {"type": ["boolean", "null"]},
+    },
+    "required": ["people", "kind", "names", "late"],
+    "additionalProperties": False,
+}
+
+
+def of_schema(schema: Any, *texts: str, max_tokens: int = 80, temperature: float = 0.0, n: int = 1) -> list[Request]:
+    return [
+        Request((Message("user", text),), schema=schema, max_tokens=max_tokens, temperature=temperature, n=n, seed=3)
+        for text in texts
+    ]
+
+
+@pytest.mark.parametrize("kind", [*PACKED, *PLAIN])
+def test_texts_are_json_of_the_schema_unless_they_are_cut(kind: str) -> None:
+    requests = of_schema(BOOKING, "a table for two", SHARED, "", temperature=1.0, n=4, max_tokens=60)
+    whole = 0
+    for reply in model_of(kind).complete(requests):
+        assert reply.error is None, reply.error
+        parsed = [valid(text, BOOKING) for text in reply.texts]
+        assert (reply.finish_reason == "stop") == all(parsed)
+        whole += sum(parsed)
+    assert whole > 0
+
+
+def valid(text: str, schema: Any) -> bool:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    Draft202012Validator(schema).validate(found)
+    assert text == json.dumps(found, ensure_ascii=False), "written as json.dumps writes it"
+    return True
+
+
+leaves = st.sampled_from(
+    [
+        {"type": "integer"},
+        {"type": "boolean"},
+        {"enum": ["a", "b"]},
+        {"type": "string", "maxLength": 3},
+        {"type": "null"},
+    ]
+)
+schemas = st.recursive(
+    leaves,
+    lambda inner: (
+        st.builds(lambda items: {"type": "array", "items": items, "minItems": 1, "maxItems": 2}, inner)
+        | st.dictionaries(st.sampled_from(["x", "y", "long name"]), inner, min_size=1).map(
+            lambda keys: {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
+        )
+    ),
+    max_leaves=5,
+)
+
+
+@given(schema=schemas, seed=st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_any_schema_is_kept(schema: Any, seed: int) -> None:
+    requests = [replace(r, seed=seed) for r in of_schema(schema, "a dog", "how many", temperature=1.5, max_tokens=120)]
+    for reply in model_of("llama").complete(requests):
+        assert reply.error is None, reply.error
+        assert valid(reply.texts[0], schema) or reply.finish_reason == "length"
+
+
+def test_schemas_free_texts_and_choices_go_together_in_one_batch() -> None:
+    model = model_of("llama")
+    one = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": False}
+    (free,) = ask("a dog", choices=None)
+    batch = [*of_schema(one, "a dog"), free, *of_schema({"const": "x"}, "a dog"), *ask("a", choices=("b", "c"))]
+    replies = model.complete(batch)
+    assert replies[0].texts == ('{"a": 1}',)
+    assert replies[2].texts == ('"x"',)
+    for request, reply in zip(batch[:3], replies, strict=False):
+        assert model.complete([request])[0].texts == reply.texts
+
+
+@pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"$ref": "#/nowhere"}, {"type": object()}])
+def test_a_schema_that_cannot_be_compiled_is_an_error_of_its_request(schema: Any) -> None:
+    bad, good = model_of("llama").complete([*of_schema(schema, "a"), *of_schema({"const": 1}, "a")])
+    assert bad.error is not None
+    assert "the schema" in bad.error
+    assert bad.texts == ()
+    assert good.texts == ("1",)
+
+
+def test_a_text_of_a_schema_that_is_cut_says_so() -> None:
+    reply = model_of("llama").complete(of_schema(BOOKING, "a table", max_tokens=3))[0]
+    assert reply.finish_reason == "length"
+    assert reply.usage.output_tokens == 3
+
+
+def test_a_scripted_model_that_is_asked_for_json_answers_json_or_fails() -> None:
+    model = ScriptedModel({"one": '{"a": 1}', "no": "hello", "nan": '{"a": NaN}', "cut": '{"a": [1, 2, 3] }'})
+    one, none, nan, cut = model.complete(of_schema(BOOKING, "one", "no", "nan", "cut", max_tokens=2))
+    assert (one.texts, one.finish_reason) == (('{"a": 1}',), "stop")
+    assert none.error == "the script says 'hello', which is not JSON"
+    assert "which is not JSON" in (nan.error or "")
+    assert cut.finish_reason == "length"
+
+
+# ---------------------------------------------------------------- samples and prefixes
+
+
+def test_the_prompt_of_several_samples_is_run_once() -> None:
+    model = tiny_model()
+    (request,) = [replace(r, temperature=1.0, n=5, max_tokens=6) for r in ask("a dog", choices=None)]
+    tokens = []
+    model.module.register_forward_pre_hook(
+        lambda _module, _inputs, options: tokens.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    assert model.note is None
+    tokens.clear()
+    reply = model.complete([request])[0]
+    prompt = len(model.chat.prompt_ids(request.messages))
+    assert len(reply.texts) == 5
+    assert reply.usage.fresh_tokens + reply.usage.cached_tokens == prompt
+    assert sum(tokens) == prompt + reply.usage.output_tokens - 5, "each sample's last token needs no pass"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
+def test_a_sample_is_the_same_alone_and_in_company(kind: str) -> None:
+    model = model_of(kind)
+    asked = ask("a dog", "", SHARED * 3, "how many", choices=None)
+    requests = [replace(r, temperature=0.8, n=3, seed=at, max_tokens=9) for at, r in enumerate(asked)]
+    together = [reply.texts for reply in model.complete(requests)]
+    assert [model.complete([request])[0].texts for request in requests] == together
+    assert [reply.texts for reply in model.complete(requests[::-1])][::-1] == together
+    more = model.complete([replace(requests[0], n=5)])[0].texts
+    assert more[:3] == together[0]
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_prompts_with_a_long_prefix_share_it_and_write_what_they_write_alone(kind: str) -> None:
+    model = tiny_model(kind)
+    requests = [replace(r, max_tokens=7) for r in ask("a dog", "a house", "when", choices=None, system=SHARED * 6)]
+    replies = model.complete(requests)
+    for at, (request, reply) in enumerate(zip(requests, replies, strict=True)):
+        answer, _ = generated_plainly(model, request.messages, 7)
+        assert reply.texts == (model.chat.text(answer),)
+        prompt = len(model.chat.prompt_ids(request.messages))
+        assert reply.usage.fresh_tokens + reply.usage.cached_tokens == prompt
+        assert (reply.usage.cached_tokens >= 64) == (at > 0)
+    assert model.complete(requests)[0].usage.cached_tokens >= 64
+
+
+def test_scores_are_the_same_bits_after_something_was_written() -> None:
+    model = tiny_model()
+    batch = ask("a dog", "a house", choices=("a", "b c"), system=SHARED * 3)
+    before = [reply.choice_logprobs for reply in model.complete(batch)]
+    model.complete([replace(request, choices=None, n=2, temperature=1.0) for request in batch])
+    assert [reply.choice_logprobs for reply in model.complete(batch)] == before
