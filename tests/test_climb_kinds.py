@@ -177,6 +177,20 @@ def test_a_judge_that_cannot_tell_is_refused_before_the_test_split_is_touched(tm
         luthier.run(project(tmp_path, "judge"), models=models(judge=lenient))
 
 
+def test_how_often_the_judge_gave_no_verdict_is_shown(tmp_path: Path) -> None:
+    def moody(messages: tuple[Message, ...]) -> str:
+        return "maybe" if "zephyr" in messages[-1].content else fair(messages)
+
+    path = project(tmp_path, "judge", at_least=0.5, rungs=("zero-shot",))
+    options = Options(exhaustive=True)
+    verdict = luthier.run(path, models=models(judge=ScriptedModel(moody, name="judge")), options=options)
+    (found,) = verdict.candidates
+    assert found.unscored == sum("zephyr" in str(row.example.input) for row in verdict.runs[0].rows) > 0
+    assert found.rates["scored"].mean == pytest.approx(1 - found.unscored / 150)
+    page = verdict.to_markdown(tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "The judge gave a verdict on" in page
+
+
 def test_another_judge_is_another_question_to_the_split(tmp_path: Path) -> None:
     ledgers = []
     for version in ("1", "1", "2"):

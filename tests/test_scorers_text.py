@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from luthier.evaluate.extraction import FieldF1, RecordExact, field_f1, rates
+from luthier.evaluate.extraction import FieldF1, RecordExact, field_f1, record_rates
 from luthier.evaluate.scorers import Pooled, metric
 from luthier.evaluate.texts import Bleu, ChrF, RougeL, SameText, bleu
 from luthier.testing import ScorerContract
@@ -227,12 +227,12 @@ def test_the_rates_tell_where_records_fail() -> None:
         for at, output in enumerate(outputs)
     )
     run = EvalRun(Candidate("zero-shot", None, 40), "test", rows, "f", 0.05, 10, 10)
-    found = rates(run, SCHEMA)
+    found = record_rates(run, SCHEMA)
     assert [round(found[name].mean * 9) for name in ("parses", "schema_valid", "record_exact")] == [8, 7, 6]
     for rate in found.values():
         assert rate.low < rate.mean < rate.high
         assert rate.n == 9
-    assert rates(EvalRun(Candidate("x", None, 1), "test", rows[-1:], "f", 0.05, 1, 1), SCHEMA) == {}
+    assert record_rates(EvalRun(Candidate("x", None, 1), "test", rows[-1:], "f", 0.05, 1, 1), SCHEMA) == {}
 
 
 def test_numpy_is_not_needed_to_read_a_score() -> None:

@@ -168,6 +168,7 @@ class _Climb:
         """The scorer of the task's metric; a judge has to tell right answers from constant ones first, on dev."""
         spec = self.task.spec
         scorer = scorer_of(spec, self.shelf.model("judge") if spec.target.metric == "judge" else None)
+        assert scorer.fingerprint  # a missing extra shows here, before anything is spent
         if isinstance(scorer, Judge):
             self._note(f"asking the judge {scorer.model.name} about right and constant answers, on dev")
             found = control(scorer, self.task.train, self.task.dev, seed=spec.seed)

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from luthier import stats
 from luthier.task.json_record import NotARecord, read_record, same
 from luthier.task.schema import Schema
-from luthier.types import Estimate, EvalRun, Example, Prediction, Row, Score, digest
+from luthier.types import Estimate, EvalRun, Example, Prediction, Row, Score, TaskSpec, digest
 
 RATE_ALPHA = 0.05  # of each rate's interval, by itself: rates describe, they decide nothing
 _TOLD = 3  # differences in a reason
@@ -144,7 +144,17 @@ def _short(text: str, most: int) -> str:
 # ---------------------------------------------------------------- rates
 
 
-def rates(run: EvalRun, schema: Mapping[str, Any]) -> dict[str, Estimate]:
+def rates(run: EvalRun, task: TaskSpec) -> dict[str, Estimate]:
+    """What is told beside the score: how records fail, or how often a judge gave a verdict; empty for other tasks."""
+    if task.schema is not None:
+        return record_rates(run, task.schema)
+    answered = [row for row in run.rows if row.prediction.output is not None]
+    if task.target.metric != "judge" or not answered:
+        return {}
+    return {"scored": _rate([row.score.value is not None for row in answered], answered)}
+
+
+def record_rates(run: EvalRun, schema: Mapping[str, Any]) -> dict[str, Estimate]:
     """How often the answers parse, fit the schema and are right: each with an anytime-valid 95 % interval of its own.
 
     Over the answers that there are: failed ones are counted as unscored elsewhere. Empty where there is none.

@@ -101,6 +101,7 @@ class RougeL(_BestReference):
 
     @property
     def fingerprint(self) -> str:
+        assert self._library is not None  # a missing extra shows here, before anything is spent
         return digest("rouge-l", 1)
 
 

@@ -305,9 +305,11 @@ def more_sentence(result: CandidateResult) -> str | None:
 
 
 def rates_sentence(result: CandidateResult) -> str | None:
-    """Where records fail, for a candidate of an extraction task; None for the others."""
+    """Where records fail, or how often the judge gave no verdict; None where the task has neither."""
     if not result.rates:
         return None
+    if "scored" in result.rates:
+        return f"The judge gave a verdict on {interval(plain(result.rates['scored']))} of its answers."
     told = {name: interval(plain(rate)) for name, rate in result.rates.items()}
     return (
         f"Of its answers, {told['parses']} are valid JSON, {told['schema_valid']} fit the schema, and "

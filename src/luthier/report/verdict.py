@@ -147,7 +147,7 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
         more=more,
         unsettled=may.unsettled,
         consistency=run.consistency,
-        rates=rates(run, task.schema) if task.schema is not None else {},
+        rates=rates(run, task),
     )
 
 
@@ -171,7 +171,7 @@ def _why(run: EvalRun, judgement: Judgement, target: Target) -> tuple[str, ...]:
     else:
         reasons.append(f"{figure} is too close to {bar} for the {len(run.rows):,} test examples there are")
     if judgement.unscored:
-        reasons.append(f"{judgement.unscored:,} predictions failed and are unscored: they count against any certainty")
+        reasons.append(f"{judgement.unscored:,} answers could not be scored: they count against any certainty")
     if judgement.approximate:
         reasons.append(f"{target.metric_name} is not a mean: the whole split was scored, the interval is approximate")
     return tuple(reasons)

@@ -12,6 +12,7 @@ from luthier.errors import DataError, SpecError
 from luthier.task.answers import Answers
 from luthier.task.data import Dialect, Table, format_of, read_table
 from luthier.task.duplicates import Distinct, Union, measure, merge_exact
+from luthier.task.hub import PREFIX, hub_table
 from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
@@ -74,6 +75,8 @@ def _records(settings: Settings, folder: Path, answers: Answers, findings: Findi
 
 def _table(settings: Settings, folder: Path, key: str, name: str) -> Table:
     data = settings.data
+    if name.startswith(PREFIX):
+        return hub_table(name)
     path = folder / name
     form = data.format or format_of(path)
     if form is None:

@@ -141,7 +141,7 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 class DataSection(_Section):
-    """Where the labelled examples are, and how to read them. The files are only ever read."""
+    """Where the examples with their right answers are, and how to read them. The files are only ever read."""
 
     path: str = Field(
         min_length=1,
