@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, right
+from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, check_logprobs, right
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -32,7 +32,9 @@ class Calibrated:
     version = "2"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
+        """Errors: ModelError where the model tells no label probabilities."""
         plain = ZeroShot().fit(task, train, dev, context)
+        check_logprobs(plain.model, self.name)
         rng = np.random.default_rng(context.seed)
         some = [train[at].input for at in rng.permutation(len(train))[:PRIOR_INPUTS]]
         sources: Mapping[str, Sequence[Any]] = {"content-free inputs": CONTENT_FREE, "training inputs": some}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from luthier.task.parse import sections
+from luthier.task.parse import named_sections, sections
 
 _HEAD = """\
 # luthier.toml, key by key
@@ -59,7 +60,8 @@ def configuration_markdown() -> str:
     """The whole page. Every section and every key of luthier.toml is on it."""
     parts = [_HEAD]
     for name, model in sections().items():
-        parts.append(f"## [{name}]\n\n{(model.__doc__ or '').strip()}\n")
+        title = f"[{name}.NAME]" if name in named_sections() else f"[{name}]"
+        parts.append(f"## {title}\n\n{cleandoc(model.__doc__ or '')}\n")
         rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
         for field_name, field in model.model_fields.items():
             cells = (f"`{field.alias or field_name}`", _values(field), _default(field), field.description or "")

@@ -10,12 +10,13 @@ import codecs
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
+from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
+from luthier.task.section import Section, problem
 from luthier.task.spelling import fold, suggest
 from luthier.task.template import template_columns
-from luthier.types import About, Constraints, Label, MetricName, Target
+from luthier.types import About, Constraints, Endpoint, Label, Limits, MetricName, Target
 
 RUNG_NAMES = ("majority", "tfidf", "embedding", "zero-shot", "calibrated", "few-shot", "retrieved-shots", "lora")
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
@@ -23,17 +24,7 @@ LOWEST_NEAR_DUPLICATE = 0.5
 DEFAULT_INSTRUCTION = "Read the text and choose the one label that fits it best."
 
 
-def problem(what: str, fix: str) -> PydanticCustomError:
-    """What a validator raises: pydantic carries both parts to `parse.py`, which makes them one SpecError."""
-    return PydanticCustomError("luthier", "{what}", {"what": what, "fix": fix})
-
-
-class _Section(BaseModel):
-    # strict: 0.85 in quotes is an error, not a number; forbid: a misspelt key never passes silently
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
-
-
-class TaskSection(_Section):
+class TaskSection(Section):
     """What is wanted, in words."""
 
     name: str = Field(
@@ -88,7 +79,7 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """Where the labelled examples are, and how to read them. The files are only ever read."""
 
     path: str = Field(min_length=1, description="The file with the labelled examples; relative to luthier.toml.")
@@ -226,7 +217,7 @@ def _text_codec(name: str) -> str:
     return found.name
 
 
-class SplitSection(_Section):
+class SplitSection(Section):
     """How many examples each split gets: a count (`1000`) or a share of the distinct examples (`0.35`)."""
 
     train: int | float | None = Field(
@@ -270,7 +261,7 @@ class SplitSection(_Section):
 MOST_CONFIDENCE = 0.9999
 
 
-class TargetSection(_Section):
+class TargetSection(Section):
     """The bar to clear."""
 
     metric: MetricName = Field(
@@ -329,13 +320,13 @@ class TargetSection(_Section):
         return self
 
 
-class ConstraintsSection(_Section):
+class ConstraintsSection(Section):
     """What may not be done, whatever it scores."""
 
     local_only: bool = Field(default=False, description="No example may leave this machine.")
 
 
-class LadderSection(_Section):
+class LadderSection(Section):
     """Which customizations are tried. The order is fixed: the simplest first."""
 
     rungs: list[str] = Field(
@@ -363,8 +354,8 @@ class LadderSection(_Section):
         return [name for name in RUNG_NAMES if name in value]
 
 
-class ModelsSection(_Section):
-    """Which model plays which role."""
+class ModelsSection(Section):
+    """Which model plays which role: by its name in the catalog, by a folder's path, or by a `[remote.NAME]` section."""
 
     prompted: str = Field(default="smollm2-135m", min_length=1, description="The model that the prompt rungs ask.")
     student: str = Field(default="smollm2-135m", min_length=1, description="The model that is fine-tuned.")
@@ -373,7 +364,7 @@ class ModelsSection(_Section):
     )
 
 
-class File(_Section):
+class File(Section):
     """The whole of luthier.toml."""
 
     task: TaskSection
@@ -383,6 +374,17 @@ class File(_Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    remote: dict[str, RemoteSection] = Field(default={})
+    limits: LimitsSection = Field(default=LimitsSection())
+    cache: CacheSection = Field(default=CacheSection())
+
+    _checked_names = field_validator("remote")(checked_names)
+
+    @model_validator(mode="after")
+    def _roles(self) -> File:
+        local_only = self.constraints.local_only
+        check_roles(self.models.model_dump(), self.remote, self.limits, local_only=local_only)
+        return self
 
     @model_validator(mode="after")
     def _fixed_test(self) -> File:
@@ -406,6 +408,9 @@ class Settings:
     rungs: tuple[str, ...]
     models: dict[str, str]
     seed: int
+    remote: dict[str, Endpoint]
+    limits: Limits
+    cached: bool
 
 
 def settings(file: File, where: str) -> Settings:
@@ -423,4 +428,9 @@ def settings(file: File, where: str) -> Settings:
         rungs=tuple(file.ladder.rungs),
         models=file.models.model_dump(),
         seed=file.ladder.seed,
+        remote={
+            name: file.remote[name].noun(name) for name in file.models.model_dump().values() if name in file.remote
+        },
+        limits=file.limits.noun(),
+        cached=file.cache.enabled,
     )
