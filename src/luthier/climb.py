@@ -21,8 +21,8 @@ from luthier.errors import DataError, MissingExtra, ModelError, PowerError, Spec
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import ExactMatch, Mean, metric
+from luthier.models import budget, catalog
 from luthier.models import cache as responses
-from luthier.models import catalog
 from luthier.models.budget import Budget
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
@@ -380,7 +380,7 @@ class _Shelf:
         self._open: dict[str, Any] = {}
         self._roles: dict[str, Any] = {}
         self._remote: RemoteModel | None = None  # only one role can be a remote model's
-        self._budget = Budget(task.limits, folder / "spending.db")
+        self._budget = Budget(task.limits, folder / budget.FILE_NAME)
         self._cache = ResponseCache(folder / responses.FILE_NAME) if task.cached else None
         if task.spec.constraints.local_only:
             self._check_local()

@@ -13,6 +13,9 @@ from pathlib import Path
 from luthier.errors import Stopped, StoreError
 from luthier.types import Limits
 
+FILE_NAME = "spending.db"
+BUSY_S = 60.0  # how long another process may hold the file
+
 _SCHEMA = """
 create table if not exists spending (
   id integer primary key autoincrement,
@@ -130,12 +133,32 @@ class Budget:
             ) from error
 
 
+def spent_in(folder: Path) -> Spent:
+    """What was spent in a project folder's `.luthier/`; nothing where nothing is written down."""
+    if not (folder / FILE_NAME).exists():
+        return Spent()
+    budget = Budget(path=folder / FILE_NAME)
+    try:
+        return budget.spent()
+    finally:
+        budget.close()
+
+
 def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
     """A small SQLite file of its own, which several processes and threads (behind a lock) may write to."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path or ":memory:", timeout=60.0, check_same_thread=False)
-    db.execute("pragma journal_mode = wal")
+    db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, check_same_thread=False)
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+            break
+        except sqlite3.OperationalError as error:
+            # two processes that make the file at once: SQLite does not wait for a change of the journal by itself
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
     db.execute("pragma synchronous = full")
     db.executescript(schema)
     return db
