@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from luthier.errors import SpecError
-from luthier.task.parse import keys, parse, sections
+from luthier.task.parse import keys, named_sections, parse, sections
 from luthier.task.reference import configuration_markdown
 from luthier.task.spec import RUNG_NAMES
 
@@ -146,7 +146,8 @@ def test_the_page_of_keys_is_up_to_date() -> None:
 def test_each_key_is_documented_with_a_meaning() -> None:
     page = DOCS.read_text(encoding="utf-8")
     for name, model in sections().items():
-        part = page.split(f"## [{name}]")[1].split("\n## ")[0]
+        title = f"{name}.NAME" if name in named_sections() else name
+        part = page.split(f"## [{title}]")[1].split("\n## ")[0]
         for key in keys(model):
             (row,) = [line for line in part.splitlines() if line.startswith(f"| `{key}` |")]
             assert len(row.split(" | ")[3].strip(" |")) > 10, f"[{name}] {key} has no meaning"

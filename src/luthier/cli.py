@@ -18,6 +18,9 @@ from rich.console import Console
 from luthier import demo as demos
 from luthier.climb import STORE_FOLDER, Options, plan, run
 from luthier.errors import LuthierError, SpecError, StoreError
+from luthier.models import cache as responses
+from luthier.models.budget import Spent, spent_in
+from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.report import render
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, final_table, table_width
@@ -138,6 +141,40 @@ def keys(as_json: JsonFlag = False) -> None:
         print(configuration_markdown(), end="")
 
 
+@app.command()
+def cache(
+    task: TaskPath = TASK_FILE,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete the replies; what was spent stays counted.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="With --purge: only the replies of the models of this name.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show or delete the replies that models gave, which are not asked for again."""
+    folder = (task if task.is_dir() else task.parent) / STORE_FOLDER
+    replies = ResponseCache(folder / responses.FILE_NAME)
+    found = replies.contents()
+    if model is not None and not purge:
+        raise SpecError("--model says what to delete", where="luthier cache", fix="add --purge")
+    if model is not None and model not in [each.model for each in found]:
+        known = ", ".join(each.model for each in found) or "no model"
+        raise SpecError(f"there are no replies of '{model}'", where="luthier cache", fix=f"the cache knows {known}")
+    purged = replies.purge(model) if purge else 0
+    found = replies.contents()
+    replies.close()
+    if as_json:
+        totals = {"entries": sum(each.entries for each in found), "bytes": sum(each.bytes for each in found)}
+        spent = asdict(spent_in(folder))
+        models = [asdict(each) for each in found]
+        _print_json(
+            {"schema": 1, "path": str(replies.path), **totals, "purged": purged, "models": models, "spent": spent}
+        )
+        return
+    if purge:
+        print(f"deleted {purged:,} replies")
+    _print_cache(found, spent_in(folder))
+
+
 def _last_summary(path: Path, folder: Path) -> dict[str, Any]:
     """The last finished run of a task as it stands now, else of the task with its name; of a folder, the last of all.
 
@@ -213,6 +250,16 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+
+
+def _print_cache(found: Sequence[ModelEntries], spent: Spent) -> None:
+    for each in found:
+        usage = each.usage
+        tokens = usage.fresh_tokens + usage.cached_tokens + usage.cache_write_tokens + usage.output_tokens
+        print(f"{each.model}: {each.entries:,} replies, {each.bytes / 1e6:.1f} MB, {tokens:,} tokens, to {each.newest}")
+    print(f"{sum(each.entries for each in found):,} replies in all")
+    if spent.tokens:
+        print(f"remote models took {spent.tokens:,} tokens and ${spent.usd:.4f} so far, in all runs of this folder")
 
 
 def _stderr() -> Console:

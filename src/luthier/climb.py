@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from luthier import stats
-from luthier.errors import DataError, MissingExtra, ModelError, PowerError, Stopped, StoreError
+from luthier.errors import DataError, MissingExtra, ModelError, PowerError, SpecError, Stopped, StoreError
 from luthier.evaluate.judge import Judge, control
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import FingerprintedScorer, Mean, metric, scorer_of, signatures
-from luthier.models import catalog
+from luthier.models import budget, catalog
+from luthier.models import cache as responses
+from luthier.models.budget import Budget
+from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
+from luthier.models.remote import RemoteModel
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
@@ -46,6 +50,7 @@ from luthier.types import (
 )
 
 STORE_FOLDER = ".luthier"
+ASKED_ROLES = ("prompted", "teacher", "judge")  # whose replies are kept
 POWER = 0.8  # the smallest detectable effect is the one decided with this probability
 
 Clock = Callable[[], datetime]
@@ -83,12 +88,18 @@ def run(
         return climb.verdict()
     except KeyboardInterrupt:
         raise Stopped("interrupted", done=climb.progress()) from None
+    except Stopped as stopped:  # out of budget, or an endpoint that is down: say how far it came
+        raise Stopped(
+            stopped.reason, done=stopped.done or climb.progress(), where=stopped.where, fix=stopped.fix
+        ) from None
     except OSError as error:  # a full disk, a folder that became read-only: what was stored is kept
         raise StoreError(
             f"cannot write or read: {error}",
             where=str(climb.store.folder),
             fix="make room, or make the folder writable, and run the same command again to resume",
         ) from error
+    finally:
+        climb.close()
 
 
 def plan(task: Task, models: Mapping[str, Any] | None = None) -> list[Candidate]:
@@ -110,7 +121,7 @@ class _Climb:
     def __init__(self, task: Task, options: Options, models: dict[str, Any], listen: Listener, clock: Clock) -> None:
         self.task, self.options, self.listen, self.clock = task, options, listen, clock
         self.store = Store(task.folder / STORE_FOLDER)
-        self.shelf = _Shelf(task, models, self.store.folder / "embeddings", listen)
+        self.shelf = _Shelf(task, models, self.store.folder, listen)
         self.runs: list[EvalRun] = []
         self.fitted: dict[str, tuple[Predictor, FitRecord]] = {}
         self.winner: str | None = None
@@ -129,8 +140,11 @@ class _Climb:
             self._measure_consistency()
             verdict = self._decided(record, time.perf_counter() - started)
             self.store.finish_run(record.id, verdict.to_summary(), self._now())
-            self.store.close()
             return verdict
+
+    def close(self) -> None:
+        self.shelf.close()
+        self.store.close()
 
     def progress(self) -> str:
         names = ", ".join(run.candidate.name for run in self.runs if run.rows)
@@ -202,9 +216,25 @@ class _Climb:
         )
         if share <= 0.0:  # the run's budget went to candidates that were fitted anew after an interruption
             return self._finished(replace(empty, not_measured="this run has no error probability left to spend on it"))
-        run = replace(empty, fingerprint=fit.predictor, alpha=share, fit=fit.description, fit_seconds=fit.seconds)
+        run = replace(
+            empty,
+            fingerprint=fit.predictor,
+            alpha=share,
+            remote=any(getattr(self.shelf.model(role), "remote", False) for role in rung.roles),
+            fit=fit.description,
+            fit_seconds=fit.seconds,
+        )
         assert self.scorer is not None
-        runner = Runner(predictor, fit.predictor, candidate, self.task.test, self.scorer, self.store, record.id)
+        runner = Runner(
+            predictor,
+            fit.predictor,
+            candidate,
+            self.task.test,
+            self.scorer,
+            self.store,
+            record.id,
+            clock=self.shelf.clock,
+        )
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
         return self._finished(raced)
@@ -289,12 +319,12 @@ class _Climb:
                 {name: predictor for name, (predictor, _) in below.items()},
             )
             context.working("fitting")
-            started = time.perf_counter()
+            started = self.shelf.clock()
             try:
                 predictor = rung.fit(task.spec, task.train, task.dev, context)
             except (DataError, ModelError) as error:
                 raise _CannotFit(str(error)) from error
-            seconds = time.perf_counter() - started
+            seconds = self.shelf.clock() - started
             _save(predictor, folder)
             record = FitRecord(
                 digest(_contents(folder), models_used),
@@ -447,31 +477,66 @@ class _CannotFit(Exception):
 
 
 class _Shelf:
-    """Models by role, each opened when a rung first needs it."""
+    """Models by role, each opened when a rung first needs it, and asked through the response cache.
 
-    def __init__(self, task: Task, given: Mapping[str, Any], embeddings: Path, listen: Listener) -> None:
-        self._names, self.given, self._listen, self._embeddings = task.spec.models, given, listen, embeddings
+    The student is not: training changes its weights, and what its adapters answer is replayed by the store.
+    """
+
+    def __init__(self, task: Task, given: Mapping[str, Any], folder: Path, listen: Listener) -> None:
+        self._task, self.given, self._listen, self._folder = task, given, listen, folder
         self._open: dict[str, Any] = {}
         self._roles: dict[str, Any] = {}
+        self._remote: dict[str, RemoteModel] = {}
+        self._budget = Budget(task.limits, folder / budget.FILE_NAME)
+        self._cache = ResponseCache(folder / responses.FILE_NAME) if task.cached else None
+        if task.spec.constraints.local_only:
+            self._check_local()
 
     def has(self, role: str) -> bool:
-        return role in self.given or role in self._names
+        return role in self.given or role in self._task.spec.models
 
     def model(self, role: str) -> Any:
         if role not in self._roles:
-            self._roles[role] = self.given[role] if role in self.given else self._opened(role)
+            found = self.given[role] if role in self.given else self._opened(role)
+            if self._cache is not None and role in ASKED_ROLES and not isinstance(found, CachedModel):
+                found = CachedModel(found, self._cache)
+            self._roles[role] = found
         return self._roles[role]
 
+    def clock(self) -> float:
+        """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""
+        return time.perf_counter() + sum(getattr(model, "replayed_s", 0.0) for model in self._roles.values())
+
+    def close(self) -> None:
+        for model in self._remote.values():
+            model.close()
+        self._budget.close()
+        if self._cache is not None:
+            self._cache.close()
+
     def _opened(self, role: str) -> Any:
-        name = self._names[role]
+        name = self._task.spec.models[role]
+        if name in self._task.remote:
+            if name not in self._remote:
+                self._remote[name] = RemoteModel(self._task.remote[name], self._budget)
+            return self._remote[name]
         if name not in self._open:  # the prompted model and the student are one by default
             if role == "embedder":
                 self._open[name] = CachedEmbedder(
-                    catalog.open_embedder(name, self._listen), self._embeddings, self._listen
+                    catalog.open_embedder(name, self._listen), self._folder / "embeddings", self._listen
                 )
             else:
                 self._open[name] = catalog.open_model(name, self._listen)
         return self._open[name]
+
+    def _check_local(self) -> None:
+        away = [role for role, model in self.given.items() if getattr(model, "remote", False)]
+        if away:
+            raise SpecError(
+                f"local_only = true, and the {away[0]} model {self.given[away[0]].name} is on another machine",
+                where="luthier.toml, [constraints] local_only",
+                fix="give a local model, or take local_only out if examples may leave this machine",
+            )
 
     def fingerprints(self) -> dict[str, str]:
         return {role: f"{model.name} {model.fingerprint}" for role, model in self._roles.items()}

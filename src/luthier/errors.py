@@ -77,6 +77,8 @@ class Stopped(LuthierError):
 
     exit_code = 3
 
-    def __init__(self, what: str, *, done: str = "") -> None:
-        self.done = done
-        super().__init__(what + (f" ({done})" if done else ""), fix="run the same command again to resume")
+    def __init__(self, what: str, *, done: str = "", where: str = "", fix: str = "") -> None:
+        self.done, self.reason = done, what
+        super().__init__(
+            what + (f" ({done})" if done else ""), where=where, fix=fix or "run the same command again to resume"
+        )

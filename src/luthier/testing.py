@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,22 @@ class ModelContract(ABC):
             for text in questions
         ]
 
+    def prompt_tokens(self, request: Request) -> int | None:
+        """How many tokens this prompt has, where the suite can count them apart from the model; None: it cannot."""
+        return None
+
     def test_an_empty_batch_gives_no_replies(self) -> None:
         assert self.make_model().complete([]) == []
 
     def test_the_best_choice_is_the_answer(self) -> None:
-        requests = self.requests()
-        for request, reply in zip(requests, _answered(self.make_model(), requests), strict=True):
+        model, requests = self.make_model(), self.requests()
+        for request, reply in zip(requests, _answered(model, requests), strict=True):
             assert request.choices is not None
+            if not getattr(model, "gives_logprobs", True):
+                assert reply.choice_logprobs is None, "a model with gives_logprobs = False tells texts only"
+                assert len(reply.texts) == 1
+                assert reply.texts[0] in request.choices, "requests() must be ones that the model can answer"
+                continue
             logprobs = _logprobs(reply)
             assert len(logprobs) == len(request.choices)
             assert max(logprobs) <= TOLERANCE
@@ -72,7 +82,8 @@ class ModelContract(ABC):
     def test_replies_stand_in_the_order_of_the_requests(self) -> None:
         model, requests = self.make_model(), self.requests()
         forward, backward = _answered(model, requests), _answered(model, requests[::-1])
-        assert len({reply.choice_logprobs for reply in forward}) > 1, "requests() must not all have the same answer"
+        answers = {(reply.texts, reply.choice_logprobs) for reply in forward}
+        assert len(answers) > 1, "requests() must not all have the same answer"
         for one, other in zip(forward, backward[::-1], strict=True):
             _same(one, other)
 
@@ -80,6 +91,31 @@ class ModelContract(ABC):
         model, requests = self.make_model(), self.requests()
         for request, reply in zip(requests, _answered(model, requests), strict=True):
             _same(_answered(model, [request])[0], reply)
+
+    def test_a_large_batch_with_repeats_is_answered_like_a_small_one(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        turns = [requests[(7 * at) % len(requests)] for at in range(5 * len(requests))]
+        expected = dict(zip(map(repr, requests), _answered(model, requests), strict=True))
+        for request, reply in zip(turns, _answered(model, turns), strict=True):
+            _same(expected[repr(request)], reply)
+
+    def test_a_request_that_fails_is_an_error_in_its_place_and_leaves_the_others(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        first, *rest = requests
+        replies = model.complete([first, replace(first, choices=()), *rest])
+        assert len(replies) == len(requests) + 1
+        failed = replies.pop(1)
+        assert failed.error, "no choices to choose from must be an error"
+        assert failed.texts == ()
+        for one, other in zip(replies, _answered(model, requests), strict=True):
+            assert one.error is None
+            _same(one, other)
+
+    def test_as_many_texts_as_were_asked_for(self) -> None:
+        requests = [replace(request, choices=None, max_tokens=3, n=2) for request in self.requests()]
+        for reply in _answered(self.make_model(), requests):
+            assert len(reply.texts) == 2
+            assert reply.texts[0] == reply.texts[1], "at temperature 0 all samples are the same"
 
     def test_the_order_of_the_choices_does_not_matter(self) -> None:
         model, request = self.make_model(), self.requests()[0]
@@ -91,13 +127,17 @@ class ModelContract(ABC):
         assert all(abs(a - b) <= TOLERANCE for a, b in pairs)
 
     def test_every_prompt_token_is_counted_once_whether_it_was_cached_or_not(self) -> None:
+        """A cache warms up from call to call: what is counted twice shows as a prompt that grows."""
         model, requests = self.make_model(), self.requests()
         together, again = _answered(model, requests), _answered(model, requests)
         alone = [_answered(model, [request])[0] for request in requests]
         for replies in (together, again, alone):
-            for reply in replies:
+            for request, reply in zip(requests, replies, strict=True):
                 usage = reply.usage
                 assert min(usage.fresh_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens) >= 0
+                assert usage.output_tokens > 0, "an answer has tokens"
+                assert _prompt_tokens(reply) > 0, "a prompt has tokens"
+                assert self.prompt_tokens(request) in (None, _prompt_tokens(reply))
         assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in again]
         assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in alone]
 
@@ -123,6 +163,10 @@ def _logprobs(reply: Reply) -> tuple[float, ...]:
 
 
 def _same(one: Reply, other: Reply) -> None:
+    assert (one.choice_logprobs is None) == (other.choice_logprobs is None)
+    if one.choice_logprobs is None:
+        assert one.texts == other.texts, "another batch, another answer"
+        return
     pairs = zip(_logprobs(one), _logprobs(other), strict=True)
     assert all(abs(a - b) <= TOLERANCE for a, b in pairs), "another batch, another answer"
 

@@ -143,7 +143,8 @@ class Reply:
 
     With `choices`, `texts` holds the best choice and `choice_logprobs` the log-probability (nats) of each choice, its
     end-of-turn token included, in the order of the request; None marks a choice that was not scored to its end, which
-    only happens where the request asks for the best alone. `finish_reason` is "stop", or "length" where `max_tokens`
+    only happens where the request asks for the best alone. A model that cannot tell them leaves them out, and then its
+    text may be none of the choices: it stands as it was said. `finish_reason` is "stop", or "length" where `max_tokens`
     cut a text: then the JSON of a `schema` is not whole. A failure is an `error` and no texts.
     """
 
@@ -157,7 +158,11 @@ class Reply:
 
 @runtime_checkable
 class Model(Protocol):
-    """The one seam to any LLM. `fingerprint` changes whenever an answer could (weights, template, adapter, engine)."""
+    """The one seam to any LLM. `fingerprint` changes whenever an answer could (weights, template, adapter, engine).
+
+    Two facts a model may add, each the ordinary case where it is left out: `remote` (False): what it is asked leaves
+    this machine; `gives_logprobs` (True): its replies to `choices` carry `choice_logprobs`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -167,6 +172,90 @@ class Model(Protocol):
     def thread_safe(self) -> bool: ...
 
     def complete(self, requests: Sequence[Request]) -> list[Reply]: ...
+
+
+Arrived = Callable[[int, Reply], None]
+
+
+@runtime_checkable
+class AnswersOneByOne(Protocol):
+    """A model whose replies arrive apart, and do not depend on the rest of the batch.
+
+    `arrived` is called with the request's position and its reply as soon as there is one, from any thread.
+    """
+
+    def complete_each(self, requests: Sequence[Request], arrived: Arrived) -> list[Reply]: ...
+
+
+ApiName = Literal["openai", "anthropic"]
+SamplingKey = Literal["temperature", "seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What an endpoint takes, in US dollars per million tokens of each kind."""
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
+
+    def usd(self, usage: Usage) -> float:
+        return (
+            usage.fresh_tokens * self.input
+            + usage.cached_tokens * self.cached_input
+            + usage.cache_write_tokens * self.cache_write
+            + usage.output_tokens * self.output
+        ) / 1e6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model behind an address. `key_env` names the environment variable with the key; the key itself is nowhere.
+
+    `on_this_machine`: the address is a loopback one, so that nothing sent there leaves the machine. `send` are the
+    sampling settings that the endpoint takes, `parameters` what else goes into the body of each request.
+    """
+
+    name: str
+    base_url: str
+    model: str
+    api: ApiName
+    key_env: str
+    on_this_machine: bool = False
+    structured: bool = True
+    limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    thinking_tokens: int = 0
+    send: tuple[SamplingKey, ...] = ("temperature", "seed")
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int = 8
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    timeout_s: float = 60.0
+    retries: int = 6
+    prices: Prices | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What can change an answer: all but the name, the key, and what only says how fast and how dear asking is."""
+        return {
+            "base_url": self.base_url,
+            "model": self.model,
+            "api": self.api,
+            "structured": self.structured,
+            "limit_key": self.limit_key,
+            "thinking_tokens": self.thinking_tokens,
+            "send": sorted(self.send),
+            "parameters": dict(self.parameters),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the remote models of a project folder may take in all its runs together; None: no limit."""
+
+    max_usd: float | None = None
+    max_tokens: int | None = None
 
 
 @runtime_checkable
@@ -375,7 +464,7 @@ class MoreExamples:
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """Where a candidate stands, and why."""
+    """Where a candidate stands, and why. `off_label` counts the answers that are none of the labels: they are wrong."""
 
     candidate: Candidate
     outcome: Outcome
@@ -390,6 +479,7 @@ class CandidateResult:
     fit_seconds: float = 0.0
     decided_at: int | None = None
     unscored: int = 0
+    off_label: int = 0
     approximate: bool = False
     more: MoreExamples | None = None
     unsettled: tuple[str, ...] = ()
@@ -449,7 +539,10 @@ class SealedSplit:
 
 @dataclass(frozen=True)
 class Task:
-    """A task, loaded: the spec, the examples split by group, and what reading them found."""
+    """A task, loaded: the spec, the examples split by group, and what reading them found.
+
+    `remote` are the endpoints of the models that `spec.models` names and that do not run in this process, by name.
+    """
 
     spec: TaskSpec
     folder: Path
@@ -458,6 +551,9 @@ class Task:
     test: SealedSplit
     findings: Mapping[str, Any]
     fingerprint: str
+    remote: Mapping[str, Endpoint] = field(default_factory=dict)
+    limits: Limits = Limits()
+    cached: bool = True
 
 
 # ---------------------------------------------------------------- what a verdict knows

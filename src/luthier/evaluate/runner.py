@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from luthier.errors import ModelError
@@ -18,7 +18,7 @@ class Runner:
     """Gives the rows of a test split block by block: from the store where it has them, else from the predictor.
 
     A block is stored whole before it is looked at: a process that dies repeats at most one block. `seconds` are those
-    that the rows given so far took when they were computed, whichever process did it.
+    that the rows given so far took when they were computed, whichever process did it; `clock` tells them.
     """
 
     predictor: Predictor
@@ -28,6 +28,7 @@ class Runner:
     scorer: Scorer
     store: Store
     run: int
+    clock: Callable[[], float] = time.perf_counter
     seconds: float = 0.0
     _order_hash: str = field(default="", init=False)
     _known: dict[int, tuple[Prediction, float]] = field(default_factory=dict, init=False)
@@ -53,9 +54,9 @@ class Runner:
         return [Row(*row) for row in zip(examples, predictions, scores, strict=True)]
 
     def _predict(self, first: int, examples: Sequence[Example]) -> list[Prediction]:
-        started = time.perf_counter()
+        started = self.clock()
         predictions = list(self.predictor.predict([example.input for example in examples]))
-        seconds = time.perf_counter() - started
+        seconds = self.clock() - started
         self.seconds += seconds
         if len(predictions) != len(examples):
             raise ModelError(

@@ -103,7 +103,7 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
     else:
         answer = "Examples were not shown to change the behaviour."
         because = "No comparison below is clear of zero. "
-    because += f"{_format(facts)}{_unscored(facts.candidates)}{size}{curve}"
+    because += f"{_format(facts)}{_off_label(facts.candidates)}{_unscored(facts.candidates)}{size}{curve}"
     return _answer(question, "in part", answer, because, comparisons=plain(comparisons))
 
 
@@ -175,6 +175,14 @@ def listed(names: Sequence[str]) -> str:
     'a, b and c'
     """
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _off_label(candidates: Sequence[CandidateResult]) -> str:
+    off = [result for result in candidates if result.off_label]
+    if not off:
+        return "Every answer was one of the labels: none was badly formatted. "
+    told = listed([f"{count(result.off_label)} of {result.candidate.name}" for result in off])
+    return f"Answers that are none of the labels, and count as wrong: {told}. "
 
 
 def _unscored(candidates: Sequence[CandidateResult]) -> str:

@@ -116,7 +116,10 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "about": target.about,
                 "label": target.label,
             },
-            "candidates": [_candidate_json(result) for result in facts.candidates],
+            "candidates": [
+                _candidate_json(result, answers)
+                for result, answers in zip(facts.candidates, _answers(facts), strict=True)
+            ],
             "reasons": facts.reasons,
             "spend": {
                 "examples_scored": 0,
@@ -131,7 +134,14 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
     )
 
 
-def _candidate_json(result: CandidateResult) -> dict[str, Any]:
+def _answers(facts: VerdictFacts) -> list[int]:
+    """How many answers each candidate gave, in their order."""
+    runs = {run.candidate.name: run for run in facts.runs}
+    rows = (runs[result.candidate.name].rows if result.candidate.name in runs else () for result in facts.candidates)
+    return [sum(row.prediction.output is not None for row in some) for some in rows]
+
+
+def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
     return {
         "name": result.candidate.name,
         "rung": result.candidate.rung,
@@ -147,6 +157,11 @@ def _candidate_json(result: CandidateResult) -> dict[str, Any]:
         "decided_at": result.decided_at,
         "unscored": result.unscored,
         "rates": result.rates,
+        "off_label": {
+            "count": result.off_label,
+            "of": answers,
+            "rate": result.off_label / answers if answers else None,
+        },
         "approximate": result.approximate,
         "more_examples": result.more,
         "reasons": result.reasons,

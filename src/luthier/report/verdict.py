@@ -137,12 +137,13 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
         alpha=run.alpha,
         estimate=judgement.estimate,
         population=run.population,
-        reasons=_why(run, judgement, target),
+        reasons=_why(run, judgement, target, _off_label(run, task)),
         usage=run.usage,
         seconds=run.race_seconds,
         fit_seconds=run.fit_seconds,
         decided_at=judgement.decided_at,
         unscored=judgement.unscored,
+        off_label=_off_label(run, task),
         approximate=judgement.approximate,
         more=more,
         unsettled=may.unsettled,
@@ -151,7 +152,14 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
     )
 
 
-def _why(run: EvalRun, judgement: Judgement, target: Target) -> tuple[str, ...]:
+def _off_label(run: EvalRun, task: TaskSpec) -> int:
+    """How many answers are none of the labels: each is wrong, and a class of its own."""
+    labels = set(task.label_names)
+    answers = (row.prediction.output for row in run.rows)
+    return sum(answer is not None and answer not in labels for answer in answers) if labels else 0
+
+
+def _why(run: EvalRun, judgement: Judgement, target: Target, off_label: int) -> tuple[str, ...]:
     if judgement.outcome is Outcome.NOT_MEASURED:
         return (judgement.why,)
     reasons = []
@@ -172,6 +180,9 @@ def _why(run: EvalRun, judgement: Judgement, target: Target) -> tuple[str, ...]:
         reasons.append(f"{figure} is too close to {bar} for the {len(run.rows):,} test examples there are")
     if judgement.unscored:
         reasons.append(f"{judgement.unscored:,} answers could not be scored: they count against any certainty")
+    if off_label:
+        share = level(round(off_label / len(run.rows), 4))
+        reasons.append(f"{off_label:,} of {len(run.rows):,} answers ({share}) are none of the labels: they are wrong")
     if judgement.approximate:
         reasons.append(f"{target.metric_name} is not a mean: the whole split was scored, the interval is approximate")
     return tuple(reasons)

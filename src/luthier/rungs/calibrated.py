@@ -15,7 +15,7 @@ import numpy as np
 
 from luthier.evaluate.scorers import dev_scorer
 from luthier.rungs.base import LABELLED
-from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, PromptTrial
+from luthier.rungs.prompted import CONTENT_FREE, Chosen, PromptPredictor, PromptTrial, check_logprobs
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -35,7 +35,9 @@ class Calibrated:
     version = "2"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
+        """Errors: ModelError where the model tells no label probabilities."""
         plain = ZeroShot().fit(task, train, dev, context)
+        check_logprobs(plain.model, self.name)
         rng = np.random.default_rng(context.seed)
         some = [train[at].input for at in rng.permutation(len(train))[:PRIOR_INPUTS]]
         sources: Mapping[str, Sequence[Any]] = {"content-free inputs": CONTENT_FREE, "training inputs": some}

@@ -36,7 +36,9 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 @dataclass(frozen=True)
 class PromptPredictor:
-    """Scores every label after a prompt; the best one is the answer. With `writing` an answer is written.
+    """Scores every label after a prompt; the best one is the answer (or what a model says that scores none).
+
+    With `writing` an answer is written.
 
     `shots` gives the solved examples of each input; `frame` is what the user's turn says, with `{input}` where the
     input goes. `prior` holds a log-probability a label that is subtracted before labels are compared (contextual
@@ -90,9 +92,9 @@ class PromptPredictor:
 
         The prior of a label is its mean probability among the labels, over content-free inputs (contextual calibration,
         Zhao et al. 2021, eq. 3 and 4) or over real ones (batch calibration, Zhou et al. 2024, eq. 3). Replies with an
-        error are left out; without any other the prompt stays as it is.
+        error, or of a model that tells texts only, are left out; without any other the prompt stays as it is.
         """
-        logprobs = [_logprobs(reply) for reply in replies if reply.error is None]
+        logprobs = [_logprobs(reply) for reply in replies if reply.choice_logprobs is not None]
         if not logprobs:
             return self
         prior = logsumexp(log_softmax(logprobs, axis=1), axis=0) - math.log(len(logprobs))
@@ -190,8 +192,17 @@ def calibrated_best(logprobs: Sequence[float], prior: Sequence[float]) -> int:
     return int(np.argmax(np.asarray(logprobs) - np.asarray(prior)))
 
 
+def check_logprobs(model: Model, needed_by: str) -> None:
+    """Raise ModelError where a model is known to tell no label probabilities, before anything is asked of it."""
+    if not getattr(model, "gives_logprobs", True):
+        raise ModelError(
+            f"{needed_by} needs the probability of each label, and {model.name} tells only its answer",
+            fix="use a local model, which scores every label, or leave the rung out",
+        )
+
+
 def _logprobs(reply: Reply) -> tuple[float, ...]:
     found = tuple(logprob for logprob in reply.choice_logprobs or () if logprob is not None)
     if reply.choice_logprobs is None or len(found) < len(reply.choice_logprobs):
-        raise ModelError("the model gives no label probabilities", fix="use a model that scores choices")
+        raise ModelError("the model tells no label probabilities", fix="use a model that scores choices")
     return found

@@ -50,7 +50,10 @@ def load_task(path: str | Path) -> Task:
         dev=splits.dev,
         test=splits.test,
         findings=findings.plain(),
-        fingerprint=_fingerprint(spec, splits),
+        fingerprint=_fingerprint(spec, splits, settings),
+        remote=settings.remote,
+        limits=settings.limits,
+        cached=settings.cached,
     )
 
 
@@ -241,8 +244,11 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
     return content
 
 
-def _fingerprint(spec: TaskSpec, splits: Splits) -> str:
-    """What could change a verdict: spec, content of each split, order and groups of the race. No paths, no dates."""
+def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings) -> str:
+    """What could change a verdict: spec, content of each split, order and groups of the race, and what is asked where.
+
+    No paths, no dates, no budgets: a run that stopped at a limit resumes when the limit is raised.
+    """
     names = [example.group or example.id for example in splits.test.order]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return digest(
@@ -252,4 +258,5 @@ def _fingerprint(spec: TaskSpec, splits: Splits) -> str:
         splits.test.hash,
         [[str(example.input), numbers[name]] for example, name in zip(splits.test.order, names, strict=True)],
         sorted([str(example.input), example.weight] for example in (*splits.train, *splits.dev, *splits.test.order)),
+        *({name: endpoint.identity} for name, endpoint in settings.remote.items()),
     )

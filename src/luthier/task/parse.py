@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,12 +21,17 @@ DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet", ".xlsx
 
 
 def sections() -> dict[str, type[BaseModel]]:
-    """Each section of luthier.toml with its model, in the order of the documentation."""
-    found = {}
+    """Each section of luthier.toml with its model, in the order of the documentation; of `[remote.NAME]`: "remote"."""
+    found: dict[str, type[BaseModel]] = {}
     for name, field in File.model_fields.items():
-        assert isinstance(field.annotation, type)
-        found[name] = field.annotation
+        kinds = [field.annotation, *get_args(field.annotation)]
+        found[name] = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
     return found
+
+
+def named_sections() -> tuple[str, ...]:
+    """The sections that stand once for each name: `[remote.NAME]`."""
+    return tuple(name for name, field in File.model_fields.items() if get_origin(field.annotation) is dict)
 
 
 def keys(section: type[BaseModel]) -> list[str]:
@@ -142,14 +147,21 @@ def _spec_error(mistakes: ValidationError, tables: Mapping[str, Any], where: str
 def _told(mistake: Any) -> tuple[str, str, str]:
     """(place, what, fix) of one pydantic error."""
     section, *rest = [str(part) for part in mistake["loc"]] or [""]
+    shown_section = section
+    if section in named_sections() and rest:
+        shown_section = f"{section}.{rest.pop(0)}"
     key = rest[0] if rest else ""
-    place = f"[{section}] {key}".strip() if section else ""
+    place = f"[{shown_section}] {key}".strip() if section else ""
     kind, context, value = mistake["type"], mistake.get("ctx", {}), mistake.get("input")
     if kind == "luthier":
         return place, context["what"], context["fix"]
     if kind == "extra_forbidden":
+        if rest[1:]:
+            return place, f"`{rest[-1]}` is not known in it", "see docs/configuration.md for what belongs into it"
         return place, "not a known key", _home(key, section)
     if kind == "missing":
+        if rest[1:]:
+            return place, f"`{rest[-1]}` is missing in it", "see docs/configuration.md for what belongs into it"
         return place, "is missing", _missing(section, key)
     shown = _shown(value)
     if kind == "literal_error":
@@ -159,7 +171,7 @@ def _told(mistake: Any) -> tuple[str, str, str]:
             f"{shown} is not a choice",
             f"{suggest(str(value), [c.strip(chr(34)) for c in choices])}use {', '.join(choices)}",
         )
-    if kind in _TYPES:
+    if kind in _TYPES and context.get("ge", 0) == 0:
         expected, fix = _TYPES[kind]
         if kind == "string_type" and isinstance(value, (int, float)):
             fix = f'write it in quotes: {key} = "{shown}"'
@@ -192,7 +204,8 @@ def _missing(section: str, key: str) -> str:
     model = sections()[section]
     if not key:
         needed = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
-        return f"add the section [{section}] with {', '.join(needed)}"
+        title = f"{section}.NAME" if section in named_sections() else section
+        return f"add the section [{title}] with {', '.join(needed)}"
     field = next(field for name, field in model.model_fields.items() if (field.alias or name) == key)
     return f"add `{key} = ...`: {(field.description or '')[:1].lower()}{(field.description or '')[1:].rstrip('.')}"
 

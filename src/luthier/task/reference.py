@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from luthier.task.parse import sections
+from luthier.task.parse import named_sections, sections
 
 _HEAD = """\
 # luthier.toml, key by key
@@ -92,7 +93,8 @@ def configuration_markdown() -> str:
     """The whole page. Every section and every key of luthier.toml is on it."""
     parts = [_HEAD]
     for section, model in sections().items():
-        parts.append(f"## [{section}]\n\n{(model.__doc__ or '').strip()}\n")
+        title = f"[{section}.NAME]" if section in named_sections() else f"[{section}]"
+        parts.append(f"## {title}\n\n{cleandoc(model.__doc__ or '')}\n")
         rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
         for key in every_key():
             if key.section == section:

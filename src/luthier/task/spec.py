@@ -10,14 +10,15 @@ import codecs
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from luthier.errors import SpecError
 from luthier.task.kinds import RULES, rungs_for
+from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
+from luthier.task.section import Section, problem
 from luthier.task.spelling import fold, suggest
 from luthier.task.template import template_columns
-from luthier.types import About, Constraints, Kind, Label, MetricName, Scale, Target
+from luthier.types import About, Constraints, Endpoint, Kind, Label, Limits, MetricName, Scale, Target
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
@@ -29,17 +30,7 @@ DEFAULT_INSTRUCTION = RULES["classification"].instruction
 MOST_ANSWER_TOKENS = 8192
 
 
-def problem(what: str, fix: str) -> PydanticCustomError:
-    """What a validator raises: pydantic carries both parts to `parse.py`, which makes them one SpecError."""
-    return PydanticCustomError("luthier", "{what}", {"what": what, "fix": fix})
-
-
-class _Section(BaseModel):
-    # strict: 0.85 in quotes is an error, not a number; forbid: a misspelt key never passes silently
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
-
-
-class TaskSection(_Section):
+class TaskSection(Section):
     """What is wanted, in words."""
 
     name: str = Field(
@@ -140,7 +131,7 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """Where the examples with their right answers are, and how to read them. The files are only ever read."""
 
     path: str = Field(
@@ -328,7 +319,7 @@ def _text_codec(name: str) -> str:
     return found.name
 
 
-class SplitSection(_Section):
+class SplitSection(Section):
     """How many examples each split gets: a count (`1000`) or a share of the distinct examples (`0.35`)."""
 
     train: int | float | None = Field(
@@ -372,7 +363,7 @@ class SplitSection(_Section):
 MOST_CONFIDENCE = 0.9999
 
 
-class TargetSection(_Section):
+class TargetSection(Section):
     """The bar to clear."""
 
     metric: MetricName | None = Field(
@@ -454,13 +445,13 @@ class TargetSection(_Section):
         return self
 
 
-class ConstraintsSection(_Section):
+class ConstraintsSection(Section):
     """What may not be done, whatever it scores."""
 
     local_only: bool = Field(default=False, description="No example may leave this machine.")
 
 
-class LadderSection(_Section):
+class LadderSection(Section):
     """Which customizations are tried. The order is fixed: the simplest first."""
 
     rungs: list[str] | None = Field(
@@ -508,8 +499,8 @@ class LadderSection(_Section):
         return [name for name in RUNG_NAMES if name in value]
 
 
-class ModelsSection(_Section):
-    """Which model plays which role."""
+class ModelsSection(Section):
+    """Which model plays which role: by its name in the catalog, by a folder's path, or by a `[remote.NAME]` section."""
 
     prompted: str = Field(default="smollm2-135m", min_length=1, description="The model that the prompt rungs ask.")
     student: str = Field(default="smollm2-135m", min_length=1, description="The model that is fine-tuned.")
@@ -528,7 +519,7 @@ class ModelsSection(_Section):
     )
 
 
-class File(_Section):
+class File(Section):
     """The whole of luthier.toml."""
 
     task: TaskSection
@@ -538,6 +529,17 @@ class File(_Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    remote: dict[str, RemoteSection] = Field(default={})
+    limits: LimitsSection = Field(default=LimitsSection())
+    cache: CacheSection = Field(default=CacheSection())
+
+    _checked_names = field_validator("remote")(checked_names)
+
+    @model_validator(mode="after")
+    def _roles(self) -> File:
+        local_only = self.constraints.local_only
+        check_roles(self.models.model_dump(exclude_none=True), self.remote, self.limits, local_only=local_only)
+        return self
 
     @model_validator(mode="after")
     def _fixed_test(self) -> File:
@@ -571,6 +573,9 @@ class Settings:
     seed: int
     search_tokens: int
     consistency: int
+    remote: dict[str, Endpoint]
+    limits: Limits
+    cached: bool
 
     @property
     def closed(self) -> bool:
@@ -605,6 +610,13 @@ def settings(file: File, where: str) -> Settings:
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
+        remote={
+            name: file.remote[name].noun(name)
+            for name in file.models.model_dump(exclude_none=True).values()
+            if name in file.remote
+        },
+        limits=file.limits.noun(),
+        cached=file.cache.enabled,
     )
 
 
