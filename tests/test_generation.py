@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from test_local import PACKED, PLAIN, SHARED, ask, generated_plainly, model_of
 from tiny_models import tiny_model
 
+from luthier.errors import ModelError
+from luthier.models.engine import PrefixCache
+from luthier.models.generation import Prompt, generate_packed
 from luthier.models.scripted import ScriptedModel
 from luthier.types import Message, Request
 
@@ -103,10 +107,31 @@ def test_schemas_free_texts_and_choices_go_together_in_one_batch() -> None:
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"$ref": "#/nowhere"}, {"type": object()}])
 def test_a_schema_that_cannot_be_compiled_is_an_error_of_its_request(schema: Any) -> None:
     bad, good = model_of("llama").complete([*of_schema(schema, "a"), *of_schema({"const": 1}, "a")])
-    assert bad.error is not None
-    assert "the schema" in bad.error
+    assert (bad.error or "").startswith(("the schema cannot be compiled: ", "the schema is not JSON: "))
     assert bad.texts == ()
     assert good.texts == ("1",)
+
+
+class Refusing:
+    """A guide that cannot follow the first token."""
+
+    def mask(self, logits: Any) -> Any:
+        return logits
+
+    def accept(self, token: int) -> bool:
+        raise ModelError(f"token {token} is refused")
+
+
+def test_what_a_guide_refuses_ends_its_own_text_alone() -> None:
+    model = tiny_model()
+    ids = tuple(model.chat.prompt_ids((Message("user", "a dog"),)))
+    (free,) = model.complete([replace(r, max_tokens=5) for r in ask("a dog", choices=None)])
+    prompt = Prompt(ids, 5, 0.0, (0, 1), (Refusing(), None))
+    with torch.inference_mode():
+        refused, written = generate_packed(PrefixCache(model.module), [prompt], [model.chat.end_of_turn_id])[0].texts
+    assert "is refused" in (refused.error or "")
+    assert written.error is None
+    assert (model.chat.text(written.ids),) == free.texts
 
 
 def test_a_text_of_a_schema_that_is_cut_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,32 @@ def test_the_same_batch_gives_the_same_bits_whatever_was_asked_before(model: Any
 def test_alone_and_in_a_batch_it_writes_the_same(model: Any) -> None:
     requests = [Request(user(text), max_tokens=12) for text in ("Name a colour.", "Say hello. " * 20, QUESTIONS[4])]
     assert [model.complete([request])[0].texts for request in requests] == [r.texts for r in model.complete(requests)]
+
+
+def test_the_best_label_alone_is_the_best_of_all(model: Any) -> None:
+    kinds = ("food", "animal", "country", "person", "number", "reason", "letter", "sport", "colour")
+    labels = tuple(f"{one} or {other}" for one in kinds for other in kinds if one != other)
+    requests = [replace(request, choices=labels) for request in ask(QUESTIONS)]
+    walked = model.complete([replace(request, scores="best") for request in requests])
+    for reply, full in zip(walked, model.complete(requests), strict=True):
+        assert reply.texts == full.texts
+        assert reply.usage.output_tokens < full.usage.output_tokens
+        assert None in reply.choice_logprobs
+        for one, other in zip(reply.choice_logprobs, full.choice_logprobs, strict=True):
+            assert one is None or one == pytest.approx(other, abs=3e-4)
+
+
+def test_it_writes_json_of_a_schema(model: Any) -> None:
+    booking = {
+        "type": "object",
+        "properties": {"people": {"type": "integer"}, "day": {"enum": ["Monday", "Friday", "Sunday"]}},
+        "required": ["people", "day"],
+        "additionalProperties": False,
+    }
+    text = "Write how many people and which day, as JSON: A table for 4 people on Friday, please."
+    (reply,) = model.complete([Request(user(text), schema=booking, max_tokens=40)])
+    assert reply.finish_reason == "stop"
+    assert reply.texts == ('{"people": 4, "day": "Friday"}',)
 
 
 def test_packing_is_many_times_faster_than_a_pass_for_each_answer(model: Any) -> None:

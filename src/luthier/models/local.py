@@ -44,8 +44,10 @@ class LocalModel:
     Usage counts prompt tokens that were run (`fresh_tokens`; those of a shared prefix on the first item that needed
     it), prompt tokens whose keys and values were there already (`cached_tokens`; both together are the prompt), and
     answer tokens (`output_tokens`: each distinct token of the choices' tree that was scored, or each token generated,
-    end of turn included). `latency_s` is an item's share of the passes it took part in. With `choices`, `max_tokens`,
-    `temperature`, `seed` and `n` say nothing. `note` says why a model is scored the plain, slow way; None: it is not.
+    end of turn included; at temperature 0 the n equal texts are generated once). `latency_s` is an item's share of the
+    passes it took part in. With `choices`, `max_tokens`, `temperature`, `seed` and `n` say nothing, and where only the
+    best is asked for, a large set of choices is walked best first. JSON of a `schema` comes as `json.dumps` writes it.
+    `note` says why a model is run the plain, slow way, each answer and each sample by itself; None: it is not.
 
     `end="none"` scores choices without their end-of-turn token, only to compare with harnesses that do: a choice that
     begins another then always beats it.
