@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
@@ -113,6 +113,7 @@ SENTENCES = [
     ("it rains", ("it is raining in the city",)),
     ("no", ("completely different words here",)),
     ("a long answer that goes on and on and on", ("a long answer that goes on and on",)),
+    ("red blue green white black", ("blue red white green grey brown",)),  # hits of single words only: smoothed
 ]
 
 
@@ -128,6 +129,7 @@ def rows_of(pairs: list[tuple[str | None, tuple[str, ...]]]) -> list[Row]:
 
 
 @settings(max_examples=60, deadline=None)
+@example([(SENTENCES[4], 8)])
 @given(st.lists(st.tuples(st.sampled_from(SENTENCES), st.integers(0, 8)), min_size=1, max_size=12))
 def test_bleu_of_all_answers_is_sacrebleus(drawn: list[tuple[tuple[str, tuple[str, ...]], int]]) -> None:
     pairs = [(" ".join(answer.split()[: cut + 1]), references) for (answer, references), cut in drawn]
