@@ -111,10 +111,10 @@ reference = "label"
 near_duplicates = false
 [split]
 train = 40
-dev = 20
-test = 48
+dev = 8
+test = 32
 [target]
-at_least = 0.9
+at_least = 0.7
 [constraints]
 local_only = true
 [ladder]
