@@ -25,8 +25,9 @@ check: install
 	$(BIN)/python docs/make_commands.py | diff docs/commands.md -
 	$(BIN)/python -m luthier.task.reference | diff docs/configuration.md -
 
+# three processes of one thread each: the fast tests often wait, for servers and for processes of their own
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 3
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

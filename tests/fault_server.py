@@ -60,6 +60,7 @@ class FaultServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or every answer waits 40 ms for the acknowledgement of its headers
 
             def do_POST(self) -> None:
                 owner.handle(self)

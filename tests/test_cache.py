@@ -142,7 +142,7 @@ def test_a_changed_weight_template_adapter_or_engine_never_hits(cache: ResponseC
         assert key not in keys, what
         assert cache.get([key]) == {}, what
         keys.add(key)
-    parts = (base.module.device.type, base.max_row_tokens, base._weights, base.chat.fingerprint)
+    parts = (base.module.device.type, base.max_row_tokens, base.end, base._weights, base.chat.fingerprint)
     assert base.fingerprint == digest(ENGINE, *parts) != digest("another engine", *parts)
 
 

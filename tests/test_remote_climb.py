@@ -59,6 +59,7 @@ def faulty(number: int, _body: dict[str, Any]) -> Fault | None:
     }.get(number % 10)
 
 
+@pytest.mark.slow
 def test_faults_change_neither_the_verdict_nor_the_tokens(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"rungs": ("zero-shot",), "at_least": 0.7, "noise": 6}
     settings["remote"] = "timeout_s = 0.3\nretries = 12"
@@ -238,14 +239,14 @@ def test_the_fingerprint_of_a_task_holds_what_is_asked_where_and_no_budget(tmp_p
         (f"https://x.example/v1?key={KEY}", {}, "[remote.served] base_url", "no user, key", "key_env"),
         (FAR, {"remote": f'key_env = "{KEY}"'}, "[remote.served] key_env", "not the name", "OPENAI_API_KEY"),
         (FAR, {"remote": f'api_key = "{KEY}"'}, "[remote.served] api_key", "not a known key", "the keys of"),
-        (FAR, {"remote": 'key_env = "K"\nconcurrency = 0'}, "[remote.served] concurrency", "0: ", "configuration.md"),
+        (FAR, {"remote": 'key_env = "K"\nconcurrency = 0'}, "[remote.served] concurrency", "0: ", "luthier keys"),
         (FAR, {"remote": 'key_env = "K"\nparameters = {n = 3}'}, "[remote.served] parameters", "`n` is set", "take"),
         (
             FAR,
             {"remote": 'key_env = "K"\nusd_per_million = {input = 1.0}'},
             "[remote.served] usd_per_million",
             "`output` is missing",
-            "configuration.md",
+            "luthier keys",
         ),
         (FAR, {"remote": 'key_env = "K"', "more": "[limits]\nmax_usd = 1.0"}, "", "max_usd needs", "usd_per_million ="),
         (FAR, {"remote": 'key_env = "K"', "more": '[remote."a b"]\nmodel = "x"'}, "[remote]", "no name", "letters"),

@@ -16,18 +16,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from luthier import stats
-from luthier.errors import DataError, MissingExtra, ModelError, PowerError, SpecError, Stopped, StoreError
+from luthier.errors import DataError, MissingExtra, ModelError, Stopped, StoreError
+from luthier.evaluate import outlook
 from luthier.evaluate.judge import Judge, control
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
-from luthier.evaluate.scorers import FingerprintedScorer, Mean, metric, scorer_of, signatures
-from luthier.models import budget, catalog
-from luthier.models import cache as responses
-from luthier.models.budget import Budget
-from luthier.models.cache import CachedModel, ResponseCache
-from luthier.models.embed import CachedEmbedder
-from luthier.models.remote import RemoteModel
+from luthier.evaluate.scorers import FingerprintedScorer, scorer_of, signatures
+from luthier.models.shelf import Shelf
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
@@ -40,7 +35,6 @@ from luthier.types import (
     Event,
     FitContext,
     Listener,
-    Prediction,
     Predictor,
     Rung,
     Task,
@@ -50,8 +44,6 @@ from luthier.types import (
 )
 
 STORE_FOLDER = ".luthier"
-ASKED_ROLES = ("prompted", "teacher", "judge")  # whose replies are kept
-POWER = 0.8  # the smallest detectable effect is the one decided with this probability
 
 Clock = Callable[[], datetime]
 
@@ -121,7 +113,7 @@ class _Climb:
     def __init__(self, task: Task, options: Options, models: dict[str, Any], listen: Listener, clock: Clock) -> None:
         self.task, self.options, self.listen, self.clock = task, options, listen, clock
         self.store = Store(task.folder / STORE_FOLDER)
-        self.shelf = _Shelf(task, models, self.store.folder, listen)
+        self.shelf = Shelf(task, models, self.store.folder, listen)
         self.runs: list[EvalRun] = []
         self.fitted: dict[str, tuple[Predictor, FitRecord]] = {}
         self.winner: str | None = None
@@ -170,9 +162,9 @@ class _Climb:
         if record.repeats:
             self._note("repeating a finished run: what has not changed is replayed, and spends nothing")
             return record
-        self._note(reading_line(self.task))
+        self._note(outlook.reading_line(self.task))
         share = self.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
-        self._note(power_line(self.task, share))
+        self._note(outlook.power_line(self.task, share))
         return record
 
     def _note(self, text: str) -> None:
@@ -255,7 +247,7 @@ class _Climb:
             fingerprint="",
             alpha=0.0,
             population=len(test),
-            groups=units_available(self.task),
+            groups=outlook.units_available(self.task),
             grouped=test.groups < len(test),
             guarded=rung.guarded,
         )
@@ -411,62 +403,6 @@ def item_hashes(task: Task) -> list[str]:
     return asked + [digest("row", source, example.id) for example in task.test.order]
 
 
-def units_available(task: Task) -> int:
-    """How many independent observations of the target's metric the test split can give: its groups, at most."""
-    found = metric(task.spec.target, task.spec.label_names)
-    if not isinstance(found, Mean) or not found.known_beforehand:
-        return task.test.groups
-    relevant = [example for example in task.test.order if found.relevant(example, Prediction(None))]
-    return len({example.group or example.id for example in relevant})
-
-
-def reading_line(task: Task) -> str:
-    """What became of the rows of the file, in one line."""
-    found = task.findings
-    done = [
-        f"{found[key]:,} {what}"
-        for key, what in (
-            ("empty_dropped", "without input or answer left out"),
-            ("exact_duplicates_merged", "exact repeats merged"),
-            ("conflicts_dropped", "contradicting inputs left out"),
-            ("leaked_from_train", "near-copies of test examples taken from train"),
-            ("set_aside", "near-copies set aside"),
-            ("unused", "asked for by no split"),
-        )
-        if found.get(key)
-    ]
-    sizes = f"{len(task.train):,} train, {len(task.dev):,} dev, {len(task.test):,} test"
-    return f"{found.get('rows_read', 0):,} rows ({', '.join(done)}): {sizes}" if done else f"examples: {sizes}"
-
-
-def power_line(task: Task, alpha: float) -> str:
-    """What the test split can decide, in one line, before anything is spent. Errors: PowerError where it is nothing."""
-    target, size = task.spec.target, units_available(task)
-    if not isinstance(metric(target, task.spec.label_names), Mean) or target.about == "split":
-        return f"{size:,} test examples; {target.metric_name} is judged on the whole split"
-    fewest = stats.fewest_to_prove(target.at_least, alpha)
-    what = f"{size:,} test examples about {target.metric_name}"
-    if fewest is None or fewest > size:
-        takes = "no number of them can" if fewest is None else f"that takes {fewest:,}"
-        raise PowerError(
-            f"{what} cannot prove {target.at_least:g} at {target.confidence:.0%} confidence, even if every answer is "
-            f"right: {takes}",
-            where="luthier.toml, [split] test",
-            fix="give the test split more examples, lower [target] at_least, race fewer rungs, or, if these examples "
-            'are all there will ever be, set [target] about = "split"',
-        )
-    low, high = stats.smallest_detectable_effect(target.at_least, alpha, size, POWER)
-    found = metric(target, task.spec.label_names)
-    real = not (isinstance(found, Mean) and found.binary)
-    pace = "; scores between 0 and 1 decide no later than these, as a rule" if real else ""
-    proves = f"prove MEETS from a true {high:.1%} on" if high is not None else "prove MEETS for no value"
-    refutes = f"DOES NOT MEET up to {low:.1%}" if low is not None else "DOES NOT MEET for none"
-    return (
-        f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}{pace}): "
-        "what lies between will mostly stay INCONCLUSIVE"
-    )
-
-
 def _mean_score(run: EvalRun) -> float:
     known = [row.score.value for row in run.rows if row.score.value is not None]
     return sum(known) / len(known) if known else 0.0
@@ -474,72 +410,6 @@ def _mean_score(run: EvalRun) -> float:
 
 class _CannotFit(Exception):
     """This rung cannot be fitted on this data; the other candidates can still be measured."""
-
-
-class _Shelf:
-    """Models by role, each opened when a rung first needs it, and asked through the response cache.
-
-    The student is not: training changes its weights, and what its adapters answer is replayed by the store.
-    """
-
-    def __init__(self, task: Task, given: Mapping[str, Any], folder: Path, listen: Listener) -> None:
-        self._task, self.given, self._listen, self._folder = task, given, listen, folder
-        self._open: dict[str, Any] = {}
-        self._roles: dict[str, Any] = {}
-        self._remote: dict[str, RemoteModel] = {}
-        self._budget = Budget(task.limits, folder / budget.FILE_NAME)
-        self._cache = ResponseCache(folder / responses.FILE_NAME) if task.cached else None
-        if task.spec.constraints.local_only:
-            self._check_local()
-
-    def has(self, role: str) -> bool:
-        return role in self.given or role in self._task.spec.models
-
-    def model(self, role: str) -> Any:
-        if role not in self._roles:
-            found = self.given[role] if role in self.given else self._opened(role)
-            if self._cache is not None and role in ASKED_ROLES and not isinstance(found, CachedModel):
-                found = CachedModel(found, self._cache)
-            self._roles[role] = found
-        return self._roles[role]
-
-    def clock(self) -> float:
-        """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""
-        return time.perf_counter() + sum(getattr(model, "replayed_s", 0.0) for model in self._roles.values())
-
-    def close(self) -> None:
-        for model in self._remote.values():
-            model.close()
-        self._budget.close()
-        if self._cache is not None:
-            self._cache.close()
-
-    def _opened(self, role: str) -> Any:
-        name = self._task.spec.models[role]
-        if name in self._task.remote:
-            if name not in self._remote:
-                self._remote[name] = RemoteModel(self._task.remote[name], self._budget)
-            return self._remote[name]
-        if name not in self._open:  # the prompted model and the student are one by default
-            if role == "embedder":
-                self._open[name] = CachedEmbedder(
-                    catalog.open_embedder(name, self._listen), self._folder / "embeddings", self._listen
-                )
-            else:
-                self._open[name] = catalog.open_model(name, self._listen)
-        return self._open[name]
-
-    def _check_local(self) -> None:
-        away = [role for role, model in self.given.items() if getattr(model, "remote", False)]
-        if away:
-            raise SpecError(
-                f"local_only = true, and the {away[0]} model {self.given[away[0]].name} is on another machine",
-                where="luthier.toml, [constraints] local_only",
-                fix="give a local model, or take local_only out if examples may leave this machine",
-            )
-
-    def fingerprints(self) -> dict[str, str]:
-        return {role: f"{model.name} {model.fingerprint}" for role, model in self._roles.items()}
 
 
 def _save(predictor: Predictor, folder: Path) -> None:

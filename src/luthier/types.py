@@ -160,8 +160,9 @@ class Reply:
 class Model(Protocol):
     """The one seam to any LLM. `fingerprint` changes whenever an answer could (weights, template, adapter, engine).
 
-    Two facts a model may add, each the ordinary case where it is left out: `remote` (False): what it is asked leaves
-    this machine; `gives_logprobs` (True): its replies to `choices` carry `choice_logprobs`.
+    Facts a model may add, each the ordinary case where it is left out: `remote` (False): what it is asked leaves this
+    machine; `gives_logprobs` (True): its replies to `choices` carry `choice_logprobs`; `context_tokens` (None: unknown)
+    and `prompt_tokens(messages)`: how much fits into a prompt, and how much a prompt takes of it.
     """
 
     @property
@@ -226,6 +227,7 @@ class Endpoint:
     structured: bool = True
     limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_tokens: int = 0
+    context_tokens: int | None = None
     send: tuple[SamplingKey, ...] = ("temperature", "seed")
     parameters: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int = 8

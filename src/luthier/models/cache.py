@@ -177,6 +177,14 @@ class CachedModel:
     def gives_logprobs(self) -> bool:
         return bool(getattr(self.model, "gives_logprobs", True))
 
+    @property
+    def context_tokens(self) -> int | None:
+        return getattr(self.model, "context_tokens", None)
+
+    @property
+    def prompt_tokens(self) -> Any:
+        return getattr(self.model, "prompt_tokens", None)
+
     def complete(self, requests: Sequence[Request]) -> list[Reply]:
         fingerprint = self.fingerprint
         keys = [request_key(fingerprint, request) for request in requests]

@@ -16,7 +16,7 @@ from luthier.errors import ModelError, Stopped
 from luthier.models.budget import Budget
 from luthier.models.limits import MOST_PATIENCE_S, Pace, backoff, retry_after
 from luthier.models.wire import WIRE, Answer, Malformed, answer_tokens, api_of, prompt_bound, said
-from luthier.types import Arrived, Endpoint, Reply, Request, Usage, digest
+from luthier.types import Arrived, Endpoint, Message, Reply, Request, Usage, digest
 
 BYTES_PER_TOKEN = 4  # for the pace alone, which is corrected by the truth; the budget takes the bound
 MOST_FAILURES = 8  # requests that fail in a row, after their retries: the endpoint is down, or will take none
@@ -32,6 +32,9 @@ class _Failure:
     kind: Kind
     text: str
     wait_s: float | None = None
+
+
+MESSAGE_TOKENS = 8  # what a template writes around a message
 
 
 class RemoteModel:
@@ -76,6 +79,14 @@ class RemoteModel:
     @property
     def remote(self) -> bool:
         return not self.endpoint.on_this_machine
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self.endpoint.context_tokens
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """About how many tokens a prompt has, from above: one for every two bytes, whatever the tokenizer."""
+        return sum(len(message.content.encode()) // 2 + MESSAGE_TOKENS for message in messages)
 
     def close(self) -> None:
         """Close the connections, which else are closed when nobody holds the model any more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,9 +21,9 @@ class ScriptedModel:
 
     What the script says is a text, or log-probabilities by choice. A text among the choices gets `LIKELY`, the others
     `UNLIKELY`; a text that is none of them is an error in the reply, as is a message that a mapping does not know. In a
-    mapping the longest key that occurs in the last message answers. With a `schema` a text must be JSON, or it is an
-    error; whether it is JSON of that schema is the script's business. `failing` are the numbers of requests that end in
-    an error, counted from 0 over all batches. Usage counts words between white space; nothing is ever cached.
+    mapping the longest key that occurs in the last message answers. With a `schema` the text stands as the script says
+    it, as with an endpoint that knows no schemas. `failing` are the numbers of requests that end in an error, counted
+    from 0 over all batches. Usage counts words between white space; nothing is ever cached.
 
     >>> model = ScriptedModel({"Oslo": "LOC"}, name="script")
     >>> model.complete([Request((Message("user", "Where is Oslo?"),), choices=("LOC", "HUM"))])[0].texts
@@ -112,25 +111,11 @@ def _reply(request: Request, said: Said | None) -> Reply:
 
 
 def _written(request: Request, text: str, fresh: int) -> Reply:
-    if request.schema is not None and not _is_json(text):
-        return Reply(error=f"the script says {text!r}, which is not JSON")
     words = text.split()
     cut = len(words) > request.max_tokens
     text = " ".join(words[: request.max_tokens]) if cut else text
     usage = Usage(fresh * request.n, output_tokens=_words(text) * request.n)
     return Reply((text,) * request.n, usage=usage, finish_reason="length" if cut else "stop")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except ValueError:
-        return False
-    return True
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _words(text: str) -> int:

@@ -103,14 +103,14 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
     else:
         answer = "Examples were not shown to change the behaviour."
         because = "No comparison below is clear of zero. "
-    because += f"{_format(facts)}{_off_label(facts.candidates)}{_unscored(facts.candidates)}{size}{curve}"
+    because += f"{_form(facts)}{_unscored(facts.candidates)}{size}{curve}"
     return _answer(question, "in part", answer, because, comparisons=plain(comparisons))
 
 
-def _format(facts: VerdictFacts) -> str:
+def _form(facts: VerdictFacts) -> str:
     """What is known about answers of a wrong form."""
     if facts.task.labels:
-        return "Every answer was picked from the closed list of labels, so a badly formatted answer could not occur. "
+        return _off_label(facts.candidates)
     formed = [result for result in facts.candidates if "parses" in result.rates]
     if not formed:
         return "Answers were written freely, and a badly formatted one is scored like any other. "

@@ -157,11 +157,11 @@ def _told(mistake: Any) -> tuple[str, str, str]:
         return place, context["what"], context["fix"]
     if kind == "extra_forbidden":
         if rest[1:]:
-            return place, f"`{rest[-1]}` is not known in it", "see docs/configuration.md for what belongs into it"
+            return place, f"`{rest[-1]}` is not known in it", "`luthier keys` says what belongs into it"
         return place, "not a known key", _home(key, section)
     if kind == "missing":
         if rest[1:]:
-            return place, f"`{rest[-1]}` is missing in it", "see docs/configuration.md for what belongs into it"
+            return place, f"`{rest[-1]}` is missing in it", "`luthier keys` says what belongs into it"
         return place, "is missing", _missing(section, key)
     shown = _shown(value)
     if kind == "literal_error":

@@ -84,6 +84,11 @@ class RemoteSection(Section):
         default="max_tokens",
         description="What an `openai` endpoint calls the limit of an answer: newer models take the second name only.",
     )
+    context_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many tokens a prompt and its answer may have together; `many-shot` needs to know it.",
+    )
     thinking_tokens: int = Field(
         default=0, ge=0, description="How many tokens a model may think before it answers, beyond those of the answer."
     )
@@ -174,6 +179,7 @@ class RemoteSection(Section):
             structured=self.structured,
             limit_key=self.limit_key,
             thinking_tokens=self.thinking_tokens,
+            context_tokens=self.context_tokens,
             send=SENT[self.api] if self.send is None else tuple(self.send),
             parameters=self.parameters,
             concurrency=self.concurrency,

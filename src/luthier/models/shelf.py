@@ -1,0 +1,84 @@
+"""Shelf: the models of a task by role, opened when they are first needed, and asked through the response cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import SpecError
+from luthier.models import budget, cache, catalog
+from luthier.models.budget import Budget
+from luthier.models.cache import CachedModel, ResponseCache
+from luthier.models.embed import CachedEmbedder
+from luthier.models.remote import RemoteModel
+from luthier.types import Listener, Task
+
+ASKED_ROLES = ("prompted", "teacher", "judge")  # whose replies are kept
+
+
+class Shelf:
+    """Models by role, each opened when a rung first needs it, and asked through the response cache.
+
+    The student is not: training changes its weights, and what its adapters answer is replayed by the store.
+    """
+
+    def __init__(self, task: Task, given: Mapping[str, Any], folder: Path, listen: Listener) -> None:
+        self._task, self.given, self._listen, self._folder = task, given, listen, folder
+        self._open: dict[str, Any] = {}
+        self._roles: dict[str, Any] = {}
+        self._remote: dict[str, RemoteModel] = {}
+        self._budget = Budget(task.limits, folder / budget.FILE_NAME)
+        self._cache = ResponseCache(folder / cache.FILE_NAME) if task.cached else None
+        if task.spec.constraints.local_only:
+            self._check_local()
+
+    def has(self, role: str) -> bool:
+        return role in self.given or role in self._task.spec.models
+
+    def model(self, role: str) -> Any:
+        if role not in self._roles:
+            found = self.given[role] if role in self.given else self._opened(role)
+            if self._cache is not None and role in ASKED_ROLES and not isinstance(found, CachedModel):
+                found = CachedModel(found, self._cache)
+            self._roles[role] = found
+        return self._roles[role]
+
+    def clock(self) -> float:
+        """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""
+        return time.perf_counter() + sum(getattr(model, "replayed_s", 0.0) for model in self._roles.values())
+
+    def close(self) -> None:
+        for model in self._remote.values():
+            model.close()
+        self._budget.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _opened(self, role: str) -> Any:
+        name = self._task.spec.models[role]
+        if name in self._task.remote:
+            if name not in self._remote:
+                self._remote[name] = RemoteModel(self._task.remote[name], self._budget)
+            return self._remote[name]
+        if name not in self._open:  # the prompted model and the student are one by default
+            if role == "embedder":
+                self._open[name] = CachedEmbedder(
+                    catalog.open_embedder(name, self._listen), self._folder / "embeddings", self._listen
+                )
+            else:
+                self._open[name] = catalog.open_model(name, self._listen)
+        return self._open[name]
+
+    def _check_local(self) -> None:
+        away = [role for role, model in self.given.items() if getattr(model, "remote", False)]
+        if away:
+            raise SpecError(
+                f"local_only = true, and the {away[0]} model {self.given[away[0]].name} is on another machine",
+                where="luthier.toml, [constraints] local_only",
+                fix="give a local model, or take local_only out if examples may leave this machine",
+            )
+
+    def fingerprints(self) -> dict[str, str]:
+        return {role: f"{model.name} {model.fingerprint}" for role, model in self._roles.items()}
