@@ -124,7 +124,7 @@ def demo(
     exhaustive: Exhaustive = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run a real task end to end: question-routing (the default), or another of the demos."""
+    """Run a real task end to end."""
     home = folder or Path("luthier-demo") / name
     with Ladder(_stderr()).watching() as telling:
         path = demos.prepare(name, home, telling)
@@ -134,7 +134,7 @@ def demo(
 
 @app.command()
 def keys(as_json: JsonFlag = False) -> None:
-    """Print what each key of luthier.toml means, with its default (Markdown)."""
+    """Print what each key of luthier.toml means."""
     if as_json:
         _print_json({"schema": 1, "keys": [asdict(key) for key in every_key()]})
     else:
@@ -150,7 +150,7 @@ def cache(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show or delete the replies that models gave, which are not asked for again."""
+    """Show or delete the kept replies of models."""
     folder = (task if task.is_dir() else task.parent) / STORE_FOLDER
     replies = ResponseCache(folder / responses.FILE_NAME)
     found = replies.contents()
