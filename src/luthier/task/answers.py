@@ -11,7 +11,7 @@ from luthier.errors import DataError
 from luthier.task.data import RawRow
 from luthier.task.json_record import NotARecord, ordered, read_record, record_text
 from luthier.task.schema import Schema
-from luthier.task.spec import Settings
+from luthier.task.settings import Settings
 
 # what spreadsheets and data frames write for "nothing"; words such as "none" or "null" may be labels and stay
 NOTHING = {"", "nan", "<na>", "#n/a"}

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from luthier.task.chats import words_of
 from luthier.task.json_record import canonical
 from luthier.task.records import Findings, Record
-from luthier.task.spec import LOWEST_NEAR_DUPLICATE
+from luthier.task.source import LOWEST_NEAR_DUPLICATE
 from luthier.types import Input, Kind
 
 SHINGLE = 5

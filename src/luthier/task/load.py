@@ -16,7 +16,7 @@ from luthier.task.hub import PREFIX, hub_table
 from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
-from luthier.task.spec import Settings
+from luthier.task.settings import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
 from luthier.types import Example, Task, TaskSpec, digest
 

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from luthier.errors import SpecError
-from luthier.task.spec import File, Settings, settings
+from luthier.task.settings import Settings, settings
+from luthier.task.spec import File
 from luthier.task.spelling import suggest
 
 FILE_NAME = "luthier.toml"

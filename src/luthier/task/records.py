@@ -11,7 +11,7 @@ from luthier.errors import DataError, SpecError
 from luthier.task.answers import Answers, is_nothing
 from luthier.task.chats import chat_of, with_answer
 from luthier.task.data import RawRow, Table, lines_of
-from luthier.task.spec import Settings
+from luthier.task.settings import Settings
 from luthier.task.spelling import fold, suggest
 from luthier.task.template import fill
 from luthier.types import Input, Label

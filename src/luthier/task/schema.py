@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import MissingExtra, SpecError
-from luthier.task.spec import Settings
+from luthier.task.settings import Settings
 
 try:
     import jsonschema

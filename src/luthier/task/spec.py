@@ -1,31 +1,28 @@
-"""The spec: luthier.toml, read, checked against every rule, and turned into the frozen nouns of `types`.
+"""The spec: the sections of luthier.toml and the rules that each of them keeps.
 
-The pydantic models below are the boundary and the documentation at once: `reference.py` renders each field's meaning
-into docs/configuration.md. Behind this file only `Settings` and the dataclasses of `types` are passed on.
+The pydantic models here, in source.py and in remote.py are the boundary and the documentation at once: `reference.py`
+renders each field's meaning into docs/configuration.md. settings.py turns them into nouns, and only those go further.
 """
 
 from __future__ import annotations
 
-import codecs
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from luthier.errors import SpecError
-from luthier.task.kinds import RULES, rungs_for
+from luthier.task.kinds import RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
+from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
-from luthier.task.template import template_columns
-from luthier.types import About, Constraints, Endpoint, Kind, Label, Limits, MetricName, Scale, Target
+from luthier.types import About, Kind, MetricName, Scale
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
     *("retrieved-shots", "reasoned", "combined", "lora"),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
-LOWEST_NEAR_DUPLICATE = 0.5
+
 DEFAULT_INSTRUCTION = RULES["classification"].instruction
 MOST_ANSWER_TOKENS = 8192
 
@@ -129,194 +126,6 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
             raise problem(f"{seen[fold(name)]!r} and {name!r} differ only in case", "keep one of the two spellings")
         seen[fold(name)] = name
     return labels
-
-
-class DataSection(Section):
-    """Where the examples with their right answers are, and how to read them. The files are only ever read."""
-
-    path: str = Field(
-        min_length=1,
-        description=(
-            "The file with the examples and their right answers, relative to luthier.toml; or a data set of a hub: "
-            '`"hf://owner/dataset/split"` (or `/config/split`; the split is "train" where none is named).'
-        ),
-    )
-    test: str | None = Field(
-        default=None,
-        min_length=1,
-        description=(
-            "A second file, of the same form, that is the test split. What it shares with `path` (a copy, a near-copy, "
-            "a group) is taken out of train and dev, and the report says how much that was."
-        ),
-    )
-    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = Field(
-        default=None,
-        description=(
-            "How the file is written. Left out: by its ending (.csv, .tsv, .tab, .jsonl, .ndjson, .parquet). Parquet "
-            "needs the extra `parquet`."
-        ),
-    )
-    encoding: str = Field(
-        default="utf-8", description='The character encoding; older files are often "latin-1" or "cp1252".'
-    )
-    delimiter: str | None = Field(
-        default=None, description="The one character between two columns. Left out: a comma in .csv, a tab in .tsv."
-    )
-    quote: str = Field(
-        default='"',
-        max_length=1,
-        description='The character around a field that holds delimiters; `""`: quotes are plain text.',
-    )
-    input: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The column with the input. Exactly one of `input`, `template` and `messages` is needed.",
-    )
-    template: str | None = Field(
-        default=None,
-        description=(
-            'The input made of several columns: `"{subject}\\n\\n{body}"`; `{{` and `}}` stand for the braces '
-            "themselves."
-        ),
-    )
-    messages: str | None = Field(
-        default=None,
-        min_length=1,
-        description=(
-            "The column with the input as a chat (JSONL, Parquet): a list of `{role, content}`, the roles `system` "
-            "(first only), `user` and `assistant`, the last turn the user's. Without `reference`, each chat ends with "
-            "an assistant's turn: that is the right answer."
-        ),
-    )
-    reference: str | None = Field(
-        default=None,
-        min_length=1,
-        validate_default=True,
-        description=(
-            "The column with the right answer: the label, the text, or the record as JSON. For texts and records, a "
-            "list holds several right answers (JSONL, Parquet). Needed, except with `messages`."
-        ),
-    )
-    reference_separator: str | None = Field(
-        default=None,
-        min_length=1,
-        description=(
-            'Generation only: what parts several right answers in one field, such as `" | "` (in CSV, which has no '
-            "lists). Left out: a field is one answer."
-        ),
-    )
-    id: str | None = Field(
-        default=None,
-        min_length=1,
-        description="A column that names each example. Left out: its line number in the file.",
-    )
-    group: str | None = Field(
-        default=None,
-        min_length=1,
-        description=(
-            "A column that says which examples belong together (one customer, one thread): a group never spans two "
-            "splits, and a test group counts once, by its mean."
-        ),
-    )
-    on_empty: Literal["error", "drop"] = Field(
-        default="error", description="What happens to rows whose input or label is empty or NaN."
-    )
-    normalise_labels: bool = Field(
-        default=False,
-        description=(
-            "Strip spaces around labels and merge spellings that differ only in case (into the one in `labels`, else "
-            "the most frequent one)."
-        ),
-    )
-    near_duplicates: float = Field(
-        default=0.8,
-        description=(
-            "From which similarity on two inputs are near-copies that the split must not part: the Jaccard similarity "
-            f"of their sets of 5 characters in a row, from {LOWEST_NEAR_DUPLICATE} to 1; `false`: don't look."
-        ),
-        json_schema_extra={"values": "number or false"},
-    )
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding(cls, value: str) -> str:
-        try:
-            return _text_codec(value)
-        except LookupError:
-            raise problem(
-                f"{value!r} is no character encoding", 'use "utf-8", "latin-1", "cp1252" or "utf-16"'
-            ) from None
-
-    @field_validator("delimiter")
-    @classmethod
-    def _delimiter(cls, value: str | None) -> str | None:
-        if value is not None and (len(value) != 1 or value in '\r\n"'):
-            raise problem(f"{value!r} cannot part two columns", 'use one character, such as "," or ";" or "\\t"')
-        return value
-
-    @field_validator("template")
-    @classmethod
-    def _template(cls, value: str | None) -> str | None:
-        try:
-            named = value is None or bool(template_columns(value))
-        except ValueError as mistake:
-            raise problem(str(mistake), "write {{ or }} for a brace that is plain text") from None
-        if not named:
-            raise problem("the template names no column", 'name columns in braces: "{subject}\\n\\n{body}"')
-        return value
-
-    @field_validator("near_duplicates", mode="before")
-    @classmethod
-    def _near_duplicates(cls, value: object) -> object:
-        if value is False:
-            return 0.0
-        if isinstance(value, (int, float)) and (
-            value is True or not (value == 0 or LOWEST_NEAR_DUPLICATE <= value <= 1)
-        ):
-            raise problem(
-                f"{str(value).lower()} is no similarity from {LOWEST_NEAR_DUPLICATE} to 1",
-                "write 0.8 (the default) or another number in that range, or false to switch it off",
-            )
-        return value
-
-    @field_validator("reference")
-    @classmethod
-    def _reference(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("messages") is None:
-            raise problem("is missing", "add `reference = ...`: the column with the right answer")
-        return value
-
-    @model_validator(mode="after")
-    def _one_input(self) -> DataSection:
-        given = [name for name in ("input", "template", "messages") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise problem(
-                f"both `{given[0]}` and `{given[1]}` are given"
-                if given
-                else "neither `input` nor `template` nor `messages` is given",
-                'give exactly one: input = "a column", template = "{one column}\\n\\n{another}", or '
-                'messages = "a column of chats"',
-            )
-        return self
-
-    @property
-    def input_columns(self) -> tuple[str, ...]:
-        if self.template is not None:
-            return template_columns(self.template)
-        return (self.input or self.messages or "",)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column that is read, inputs first."""
-        return (*self.input_columns, *(name for name in (self.reference, self.id, self.group) if name is not None))
-
-
-def _text_codec(name: str) -> str:
-    found = codecs.lookup(name)
-    # base64, zlib and the like are registered as codecs too, and are no character encodings
-    if not getattr(found, "_is_text_encoding", True):
-        raise LookupError(name)
-    return found.name
 
 
 class SplitSection(Section):
@@ -546,110 +355,3 @@ class File(Section):
         if self.data.test is not None and "test" in self.split.model_fields_set:
             raise problem("[data] test names a file, and [split] test gives a size", "keep one of the two")
         return self
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that luthier.toml says, checked; `labels` is empty when they are to come from the data.
-
-    `schema` is what `[task] schema` says: a path relative to `where`, a table, or None.
-    """
-
-    where: str
-    name: str
-    kind: Kind
-    instruction: str
-    labels: tuple[Label, ...]
-    schema: str | dict[str, Any] | None
-    max_tokens: int
-    rubric: str
-    scale: Scale
-    data: DataSection
-    split: SplitSection
-    target: Target
-    constraints: Constraints
-    rungs: tuple[str, ...]
-    models: dict[str, str]
-    seed: int
-    search_tokens: int
-    consistency: int
-    remote: dict[str, Endpoint]
-    limits: Limits
-    cached: bool
-
-    @property
-    def closed(self) -> bool:
-        """Whether the answers are a closed set of labels."""
-        return RULES[self.kind].closed
-
-
-def settings(file: File, where: str) -> Settings:
-    """The checked file as nouns; `where` names it in the errors that can only be found with the data at hand.
-
-    Raises SpecError where two sections do not go together.
-    """
-    task, target, rules = file.task, file.target, RULES[file.task.kind]
-    metric = target.metric or rules.metrics[0]
-    _check_kind(file, metric, where)
-    return Settings(
-        where=where,
-        name=task.name,
-        kind=task.kind,
-        instruction=task.instruction or rules.instruction,
-        labels=tuple(Label(name, meaning) for name, meaning in (task.labels or {}).items()),
-        schema=task.schema_,
-        max_tokens=task.max_tokens or rules.max_tokens,
-        rubric=target.rubric or "",
-        scale=target.scale,
-        data=file.data,
-        split=file.split,
-        target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
-        constraints=Constraints(local_only=file.constraints.local_only),
-        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, RUNG_NAMES)),
-        models=file.models.model_dump(exclude_none=True),
-        seed=file.ladder.seed,
-        search_tokens=file.ladder.search_tokens,
-        consistency=file.ladder.consistency,
-        remote={
-            name: file.remote[name].noun(name)
-            for name in file.models.model_dump(exclude_none=True).values()
-            if name in file.remote
-        },
-        limits=file.limits.noun(),
-        cached=file.cache.enabled,
-    )
-
-
-def _check_kind(file: File, metric: MetricName, where: str) -> None:
-    """What no section can know alone: that metric, rungs, models and data suit the kind. Raises SpecError."""
-    kind, rules = file.task.kind, RULES[file.task.kind]
-    if metric not in rules.metrics:
-        raise SpecError(
-            f"{metric} is no metric of a {kind} task",
-            where=f"{where}, [target] metric",
-            fix=f"{suggest(metric, rules.metrics)}use one of {', '.join(rules.metrics)}, or set [task] kind",
-        )
-    usable = rungs_for(kind, RUNG_NAMES)
-    strange = [name for name in file.ladder.rungs or () if name not in usable]
-    if strange:
-        raise SpecError(
-            f"{strange[0]!r} does not serve a {kind} task",
-            where=f"{where}, [ladder] rungs",
-            fix=f"use some of {', '.join(usable)}",
-        )
-    if metric == "judge" and file.models.judge is None:
-        raise SpecError(
-            "the metric is judge, and no model is", where=f"{where}, [models] judge", fix='add judge = "a model"'
-        )
-    if metric == "bleu" and file.data.group is not None:
-        raise SpecError(
-            "BLEU is a figure of all texts together and knows no groups",
-            where=f"{where}, [target] metric",
-            fix="use chrf or rouge_l, which are means over the groups, or remove [data] group",
-        )
-    for key, wrong, fix in (
-        ("reference_separator", kind != "generation", "only texts can be parted"),
-        ("normalise_labels", not rules.closed, f"a {kind} task has no labels"),
-    ):
-        if wrong and key in file.data.model_fields_set:
-            raise SpecError(fix, where=f"{where}, [data] {key}", fix=f"remove `{key}`")
