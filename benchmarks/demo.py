@@ -27,7 +27,9 @@ from luthier import demo
 from luthier.climb import Options
 from luthier.evaluate.race import race
 from luthier.evaluate.runner import BLOCK
+from luthier.report.summary import steady_sentences
 from luthier.report.verdict import Verdict, decide
+from luthier.screen import answers, print_table
 from luthier.types import EvalRun, Outcome, Row
 
 
@@ -60,6 +62,10 @@ def replayed(verdict: Verdict, order: np.ndarray) -> str | None:
     return None
 
 
+def steady(run: EvalRun) -> list[str]:
+    return [f"{run.candidate.name}: {sentence}" for sentence in steady_sentences(run.consistency)]
+
+
 def scored(runs: tuple[EvalRun, ...]) -> int:
     return sum(len(run.rows) for run in runs)
 
@@ -69,6 +75,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="question-routing", choices=list(demo.demos()))
     parser.add_argument("--folder", type=Path, help="where to put the task (a temporary folder by default)")
     parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--short", action="store_true", help="climb once, with what `luthier demo` prints, and end")
     options = parser.parse_args()
     about = describe("numpy", "scipy", "torch", "transformers", "peft")
     home = options.folder or Path(tempfile.mkdtemp())
@@ -80,7 +87,15 @@ def main() -> None:
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"{options.name}: {short.sentence}")
-    print(f"{seconds:.0f} s, peak memory {peak:.2f} GB")
+    print(f"{seconds:.0f} s, peak memory {peak:.2f} GB", flush=True)
+    if options.short:
+        print_table(answers(), short.candidates, short.task.target, short.chosen)
+        for line in (short.sentence, *short.flips, *(line for run in short.runs for line in steady(run))):
+            print(line)
+        rungs = {run.candidate.name: round(run.fit_seconds + run.race_seconds, 1) for run in short.runs if run.rows}
+        figures = {**about, "demo": options.name, "chosen": short.chosen, "seconds": round(seconds, 1)}
+        print(json.dumps({**figures, "peak_gb": round(peak, 2), "rungs": rungs, "spend": short.spend}))
+        return
 
     whole = luthier.run(path, options=Options(all_rungs=True, exhaustive=True))
     raced = [run for run in short.runs if run.rows]

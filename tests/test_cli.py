@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_run_prints_the_verdict_and_writes_the_report(tmp_path: Path, capsys: py
     assert str(tmp_path / "colours-report.html") in out
     assert "300 test examples about accuracy prove MEETS" in err
     assert "majority: DOES NOT MEET" in err
+    assert re.search(r"tfidf +[·━●│]{41} +100\.0 % \[[\d.]+, 100\.0\] +MEETS +32 ", out), "a pipe gets the whole table"
     assert "<!doctype html>" in (tmp_path / "colours-report.html").read_text(encoding="utf-8").lower()
     assert (tmp_path / "colours-report.md").exists()
 

@@ -23,7 +23,7 @@ from luthier.models.budget import Spent, spent_in
 from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.report import render
 from luthier.report.verdict import Verdict
-from luthier.screen import Ladder, final_table, table_width
+from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
@@ -244,8 +244,8 @@ def file_name(task: str) -> str:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(final_table(verdict.candidates, verdict.task.target, verdict.chosen, table_width(console)))
+    console = answers()
+    print_table(console, verdict.candidates, verdict.task.target, verdict.chosen)
     console.print()
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:

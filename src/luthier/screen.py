@@ -18,6 +18,7 @@ from luthier.types import CandidateResult, Estimate, Event, Outcome, Target
 SECONDS_BETWEEN_LINES = 20  # where there is no terminal to draw on
 BAR = 41  # characters from 0 to 1, where there is room
 LEAST_BAR = 11
+WIDE = 240  # wider than any table
 # characters of the columns beside the picture and the names, with the spaces between, live and at the end
 LIVE_COLUMNS = 76
 FINAL_COLUMNS = 65
@@ -150,9 +151,15 @@ def _bar_cells(room: int, names: Iterable[str]) -> int:
     return min(BAR, left) if left >= LEAST_BAR else 0
 
 
-def table_width(console: Console) -> int | None:
-    """How wide a table may be: a terminal's width; None: a file or a pipe takes what the table needs."""
-    return console.width if console.is_terminal else None
+def answers() -> Console:
+    """The console on stdout: as wide as a terminal is; a file or a pipe takes what a table needs."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=WIDE)
+
+
+def print_table(console: Console, results: tuple[CandidateResult, ...], target: Target, chosen: str | None) -> None:
+    """The ladder as it ended, on a console from `answers`."""
+    console.print(final_table(results, target, chosen, console.width if console.is_terminal else None))
 
 
 def bar(estimate: Estimate | None, target: float, style: str, cells: int = BAR) -> Text:
