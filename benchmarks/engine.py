@@ -74,6 +74,7 @@ def main() -> None:
         if options.prefill:
             texts = messages[-options.prefill :]
             figures["prefill"] = runner.ours({"prefill": [[{"role": "user", "content": text}] for text in texts]})
+            del figures["prefill"]["folder"]  # where the model lies is nobody's business
             print(prefill_line(figures["prefill"]))
     figures["load_after"] = round(os.getloadavg()[0], 2)
     print(f"load     {figures['load_after']} at the end")
@@ -84,6 +85,7 @@ def main() -> None:
 def keep(path: Path | None, figures: Mapping[str, Any]) -> None:
     """Write what is measured so far: the whole run takes most of an hour."""
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
