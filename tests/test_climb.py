@@ -381,3 +381,18 @@ def test_every_prompt_rung_races_and_the_best_prompt_tells_how_steady_it_is(tmp_
     assert steady[0].consistency["reworded"]["mean"] == 1.0, "the script never looks at the instruction"
     again = luthier.run(path, models=given)
     assert timeless(again)["candidates"] == timeless(verdict)["candidates"]
+
+
+def test_a_teacher_elsewhere_is_said_to_have_seen_examples(tmp_path: Path) -> None:
+    """Only training examples go to the teacher, but they leave this machine all the same."""
+
+    class Elsewhere(ScriptedModel):
+        remote = True
+
+    teacher = Elsewhere(lambda messages: "```\nIs the colour warm or cold?\n```", name="teacher")
+    verdict = luthier.run(
+        task_at(tmp_path, rungs=("zero-shot", "instructed"), at_least=0.97, noise=7),
+        models={**models(), "teacher": teacher},
+    )
+    assert teacher.requests
+    assert {run.candidate.rung: run.remote for run in verdict.runs} == {"zero-shot": False, "instructed": True}

@@ -212,7 +212,7 @@ class _Climb:
             empty,
             fingerprint=fit.predictor,
             alpha=share,
-            remote=any(getattr(self.shelf.model(role), "remote", False) for role in rung.roles),
+            remote=self._leaves(rung),
             fit=fit.description,
             fit_seconds=fit.seconds,
         )
@@ -230,6 +230,15 @@ class _Climb:
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
         return self._finished(raced)
+
+    def _roles(self, rung: Rung) -> tuple[str, ...]:
+        """The models that this rung uses here: those it needs, and those it can use and that the task names."""
+        return (*rung.roles, *(role for role in getattr(rung, "optional_roles", ()) if self.shelf.has(role)))
+
+    def _leaves(self, rung: Rung) -> bool:
+        """Whether examples leave this machine for this rung: to be answered, to learn from, or to be judged."""
+        judge = ("judge",) if self.task.spec.target.metric == "judge" else ()
+        return any(getattr(self.shelf.model(role), "remote", False) for role in (*self._roles(rung), *judge))
 
     def _question(self) -> str:
         """What is asked of the test split, for the alpha ledger: written answers also depend on how they are scored."""
@@ -281,9 +290,8 @@ class _Climb:
         Loading what was just saved makes sure that what is raced is what a release or a resumed run would load.
         """
         task = self.task
-        roles = (*rung.roles, *(role for role in getattr(rung, "optional_roles", ()) if self.shelf.has(role)))
-        models = {role: self.shelf.model(role) for role in roles}
-        models_used = [(role, models[role].fingerprint) for role in roles]
+        models = {role: self.shelf.model(role) for role in self._roles(rung)}
+        models_used = [(role, model.fingerprint) for role, model in models.items()]
         below = {name: self.fitted[name] for name in getattr(rung, "builds_on", ()) if name in self.fitted}
         key = digest(
             (rung.name, rung.version),
