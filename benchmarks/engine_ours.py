@@ -20,7 +20,7 @@ from luthier.models.local import LocalModel
 from luthier.types import Message, Reply, Request
 
 MODEL = "smollm2-135m"
-ROUNDS = 5
+ROUNDS = 9
 
 
 def main() -> None:
@@ -55,14 +55,17 @@ def scored(model: LocalModel, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prefill(model: LocalModel, conversations: Sequence[Any]) -> dict[str, Any]:
-    """Tokens a second where each prompt is short and of its own, beside the ceiling, in turns: the load is the same."""
+    """Tokens a second where each prompt is short and of its own, beside the ceiling, in turns: the load is the same.
+
+    All tokens that are run count: those of the prompts, and those of the two answers behind each.
+    """
     requests = [Request(messages(turns), choices=("yes", "no")) for turns in conversations]
     speeds, ceilings = [], []
     for _ in range(ROUNDS):
         ceilings.append(ceiling(model.module))
         forget(model)
         replies, seconds = answered(model, requests)
-        tokens = sum(reply.usage.fresh_tokens for reply in replies)
+        tokens = sum(reply.usage.fresh_tokens + reply.usage.output_tokens for reply in replies)
         speeds.append(tokens / seconds)
     shares = [speed / top for speed, top in zip(speeds, ceilings, strict=True)]
     return {

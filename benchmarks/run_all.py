@@ -15,6 +15,9 @@ def main() -> None:
         ["coverage.py"],
         ["replay_outcomes.py", str(data / "outcomes")],
         ["engine.py", str(data)],
+        ["rungs.py"],
+        ["prompts.py", str(data), "banking77"],
+        ["prompts.py", str(data), "restaurant8k"],
         ["demo.py", "spam"],
         ["demo.py", "question-routing"],
     ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import LABELS, spec
+from numpy.typing import NDArray
 
 from luthier.errors import ModelError, SpecError, StoreError
 from luthier.evaluate.scorers import ExactMatch
@@ -33,7 +35,7 @@ from luthier.rungs.shots import FixedShots, NearestShots
 from luthier.rungs.tfidf import Tfidf
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.testing import RungContract
-from luthier.types import Example, FitContext, Label, Message, Predictor, Rung, Target, TaskSpec
+from luthier.types import Example, FitContext, Label, Message, Predictor, Reply, Request, Rung, Target, TaskSpec
 
 PARTS: tuple[Rung, ...] = (Instructed(), FewShot(), RetrievedShots(), Reasoned())
 NUMBERS = ("two", "seven", "ninety", "many")
@@ -231,6 +233,27 @@ def test_retrieved_shots_shows_the_nearest_examples_the_nearest_last(tmp_path: P
     assert len([m for m in model.requests[0].messages if m.role == "user"]) == 9
 
 
+def test_retrieved_shots_asks_no_model_about_a_way_that_its_neighbours_rule_out(tmp_path: Path) -> None:
+    # the embedder sees nothing (all its vectors are the same), words tell the classes apart
+    class Blind(HashEmbedder):
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.ones((len(texts), 1), dtype=np.float32)
+
+    pairs = [(f"{word} number {at}", label) for at in range(20) for word, label in (("cat", "a"), ("tree", "b"))]
+    train, dev = examples(*pairs), examples(*[(f"{text} again", label) for text, label in pairs])
+    model = ScriptedModel(lambda messages: messages[-2].content)
+    predictor = RetrievedShots().fit(SPEC, train, dev, context({"prompted": model, "embedder": Blind()}, tmp_path))
+    told = predictor.describe()
+    assert told["by likeness of"] == "words (BM25)"
+    assert told["the neighbours alone on dev"] == {
+        "embedding": "20 of 40 right",
+        "bm25": "40 of 40 right",
+        "both": "40 of 40 right",
+    }
+    assert told["tried on dev"] == 2
+    assert len(model.requests) == 2 * 32
+
+
 def test_a_failed_request_is_a_prediction_with_an_error(tmp_path: Path) -> None:
     model = ScriptedModel(lambda messages: "a", failing=(1,))
     predictor = ZeroShot().fit(SPEC, [], [], context({"prompted": model}, tmp_path))
@@ -404,8 +427,41 @@ def test_combined_tells_what_each_part_is_worth_and_refuses_to_combine_nothing(t
     assert [p.output for p in found.predict(["moon", "sun"])] == ["b", "a"]
     for part in ("the instruction found", "the examples"):
         assert found.choice["worth on dev"][part].startswith("+56.2 points [+"), "all of the b's among 32"
+    free = found.choice["written freely on dev"]
+    assert free.startswith("32 of 32 right; what the constraint is worth: +0.0 points [")
+    assert free.endswith("0 of 32 answers were none of the labels")
     with pytest.raises(ModelError, match="nothing to combine"):
         Combined().fit(SPEC, train, dev, context(models, tmp_path))
+
+
+def test_combined_keeps_a_constraint_only_where_it_does_not_hurt(tmp_path: Path) -> None:
+    """A model that knows the answer when it may write, and scores the labels upside down."""
+
+    class Pushed(ScriptedModel):
+        def complete(self, requests: Sequence[Request]) -> list[Reply]:
+            replies = super().complete(requests)
+            turned = {"a": "b", "b": "a"}
+            return [
+                reply
+                if request.choices is None
+                else replace(reply, texts=(turned[reply.texts[0]],), choice_logprobs=None)
+                for request, reply in zip(requests, replies, strict=True)
+            ]
+
+    def knows(messages: tuple[Message, ...]) -> str:
+        return "b" if "moon" in messages[-1].content else "a"
+
+    dev = examples(*[(f"moon {at}", "b") for at in range(32)], *[(f"sun {at}", "a") for at in range(32)])
+    models = {"prompted": Pushed(knows)}
+    told = PromptPredictor(models["prompted"], "Say a or b.", FixedShots(), LABELS)
+    shown = PromptPredictor(models["prompted"], instruction(SPEC), FixedShots((("the moon", "b"),)), LABELS)
+    below = {"instructed": told, "few-shot": shown}
+    found = Combined().fit(SPEC, dev, dev, FitContext(models, 0, tmp_path, fitted=below))
+    assert [p.output for p in found.predict(["moon", "sun"])] == ["b", "a"]
+    assert "points [-" in found.choice["written freely on dev"], "the constraint is worth less than nothing"
+    found.save(tmp_path / "kept")
+    again = load_predictor(tmp_path / "kept", models)
+    assert [p.output for p in again.predict(["moon", "sun"])] == ["b", "a"]
 
 
 def test_consistency_counts_what_changes_in_other_words_and_in_another_draw() -> None:

@@ -21,11 +21,15 @@ from luthier.types import Example, FitContext, TaskSpec
 
 EXAMPLES_FROM = ("few-shot", "many-shot", "retrieved-shots")
 THOUGHT_DEV = 32  # dev examples that a thought is tried on: it costs a hundred times a label
+FREE_LABEL_TOKENS = 24  # how long a label may be that is written freely
 
 
 @dataclass(frozen=True)
 class Combined:
-    """Every pair of instruction and examples that the rungs below found, halved on dev, then each part taken away."""
+    """Every pair of instruction and examples that the rungs below found, halved on dev, then each part taken away.
+
+    And the constraint on the answer: both ways are reported, the better one on dev is kept.
+    """
 
     name = "combined"
     rank = 68
@@ -33,7 +37,7 @@ class Combined:
     kinds = EVERY_KIND
     builds_on = ("instructed", *EXAMPLES_FROM, "reasoned")
     guarded = False
-    version = "1"
+    version = "2"
 
     def fit(self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext) -> Chosen:
         model = role_model(context.models, "prompted", self.name)
@@ -63,7 +67,10 @@ class Combined:
         thinking, gain = _thought(search, context)
         if gain is not None:
             told["worth on dev"] = {**told["worth on dev"], "a thought before the answer": gain}
-        return Chosen(thinking or search.reading.predictor, told)
+        free, said = _freely(search, context)
+        if said is not None:
+            told["written freely on dev"] = said
+        return Chosen(thinking or free or search.reading.predictor, told)
 
 
 def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapping[str, str]:
@@ -102,3 +109,24 @@ def _thought(search: Search, context: FitContext) -> tuple[Any, str | None]:
     before = search.reading.scores[: len(some)]
     better = reading.total > sum(before)  # a tie goes to the cheaper one
     return (thinking if better else None), worth(reading.scores, before)
+
+
+def _freely(search: Search, context: FitContext) -> tuple[PromptPredictor | None, str | None]:
+    """The winner with nothing to keep its answer to the labels or the schema, where dev prefers that; and how it did.
+
+    A constraint makes every answer a valid one, and may push a model off what it would have said right.
+    """
+    winner = search.reading.predictor
+    if not winner.labels and (winner.writing is None or winner.writing.schema is None):
+        return None, None
+    context.working("trying answers written freely on dev")
+    some = search.examples[:THOUGHT_DEV]
+    length = FREE_LABEL_TOKENS if winner.writing is None else winner.writing.max_tokens
+    free = replace(winner, prior=None, writing=Writing(length))
+    trial = AnswerTrial("freely", free, search.winner.scorer).asked([example.input for example in some])
+    reading, before = trial.best(some), search.reading.scores[: len(some)]
+    told = f"{reading.told}; what the constraint is worth: {worth(before, reading.scores)}"
+    if winner.labels:
+        off = sum(answer.output not in winner.labels for answer in trial.answers)
+        told = f"{told}; {off} of {len(some)} answers were none of the labels"
+    return (free if reading.total > sum(before) else None), told

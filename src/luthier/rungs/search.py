@@ -156,10 +156,16 @@ def worth(ours: Sequence[float], without: Sequence[float]) -> str:
     n = min(len(ours), len(without))
     if not n:
         return "not measured"
+    mean, low, high = difference(ours, without)
+    return f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] on {n} dev examples"
+
+
+def difference(ours: Sequence[float], without: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of paired differences of scores, and the ends of its 95 % interval; at least one pair."""
+    n = min(len(ours), len(without))
     differences = np.array(ours[:n], dtype=float) - np.array(without[:n], dtype=float)
     low, high = stats.betting_sequence((differences + 1) / 2, DIFFERENCE_ALPHA)
-    ends = f"[{100 * (2 * low[-1] - 1):+.1f}, {100 * (2 * high[-1] - 1):+.1f}]"
-    return f"{100 * differences.mean():+.1f} points {ends} on {n} dev examples"
+    return float(differences.mean()), float(2 * low[-1] - 1), float(2 * high[-1] - 1)
 
 
 @dataclass(frozen=True)
