@@ -18,7 +18,7 @@ from luthier.evaluate.scorers import ExactMatch
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.rungs import LADDER, ladder, load_predictor
-from luthier.rungs.base import instruction, rewordings
+from luthier.rungs.base import Writing, instruction, rewordings
 from luthier.rungs.calibrated import Calibrated
 from luthier.rungs.combined import Combined
 from luthier.rungs.consistency import consistency
@@ -480,6 +480,26 @@ def test_consistency_counts_what_changes_in_other_words_and_in_another_draw() ->
     assert found.repeated is not None
     assert found.repeated.mean == pytest.approx((3 + 0.4**2 + 0.6**2) / 4)
     assert found.repeated.low < found.repeated.mean < found.repeated.high
+
+
+def test_consistency_draws_twice_where_a_model_gives_no_probabilities() -> None:
+    class Wavering(ScriptedModel):
+        """Says the same twice about suns only."""
+
+        def complete(self, requests: Sequence[Request]) -> list[Reply]:
+            replies = super().complete(requests)
+            return [
+                replace(reply, texts=(reply.texts[0], "other")) if "moon" in request.messages[-1].content else reply
+                for request, reply in zip(requests, replies, strict=True)
+            ]
+
+    model = Wavering(lambda messages: "warm")
+    predictor = PromptPredictor(model, "How is it?", FixedShots(), (), writing=Writing(4))
+    found = consistency(predictor, ["sun"] * 3 + ["moon"], lambda done, total: None)
+    assert found.repeated is not None
+    assert (found.repeated.mean, found.repeated.n, found.repeated.method) == (0.75, 4, "wilson")
+    asked = [request for request in model.requests if request.temperature > 0]
+    assert [(request.n, request.max_tokens) for request in asked] == [(2, 4)] * 4
 
 
 def test_rewordings_say_the_same_in_other_words() -> None:

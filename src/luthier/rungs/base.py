@@ -14,6 +14,7 @@ from luthier.types import Input, Kind, Message, Model, Prediction, Reply, Reques
 FORMAT = 1
 PLAIN_FRAME = "{input}"
 BRIEF = "Answer with one label and nothing else."
+FREE_LABEL_TOKENS = 24  # how long a label may be that is written freely
 EVERY_KIND: tuple[Kind, ...] = ("classification", "generation", "extraction")
 LABELLED: tuple[Kind, ...] = ("classification",)
 WRITTEN: tuple[Kind, ...] = ("generation", "extraction")
@@ -187,6 +188,17 @@ def ask(
         )
     return model.complete(
         [Request(messages=prompt, schema=writing.schema, max_tokens=writing.max_tokens) for prompt in prompts]
+    )
+
+
+def drawn_twice(model: Model, prompts: Sequence[tuple[Message, ...]], writing: Writing | None) -> list[Reply]:
+    """Two answers to each prompt, written at temperature 1: what repeating a question gives, labels or not."""
+    how = writing or Writing(FREE_LABEL_TOKENS)
+    return model.complete(
+        [
+            Request(messages=prompt, schema=how.schema, max_tokens=how.max_tokens, temperature=1.0, n=2)
+            for prompt in prompts
+        ]
     )
 
 

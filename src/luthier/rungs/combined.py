@@ -12,7 +12,7 @@ from typing import Any
 
 from luthier.errors import ModelError
 from luthier.evaluate.scorers import dev_scorer
-from luthier.rungs.base import EVERY_KIND, PLAIN_FRAME, Writing, instruction, role_model
+from luthier.rungs.base import EVERY_KIND, FREE_LABEL_TOKENS, PLAIN_FRAME, Writing, instruction, role_model
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.reasoned import ReasonedPredictor
 from luthier.rungs.search import AnswerTrial, Search, halve, worth
@@ -21,7 +21,6 @@ from luthier.types import Example, FitContext, TaskSpec
 
 EXAMPLES_FROM = ("few-shot", "many-shot", "retrieved-shots")
 THOUGHT_DEV = 32  # dev examples that a thought is tried on: it costs a hundred times a label
-FREE_LABEL_TOKENS = 24  # how long a label may be that is written freely
 
 
 @dataclass(frozen=True)

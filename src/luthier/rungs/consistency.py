@@ -17,7 +17,7 @@ from luthier import stats
 from luthier.types import Estimate, Input, Prediction, Predictor, Reply
 
 CONFIDENCE = 0.95
-VERSION = 1  # changes with the rewordings or with what is counted
+VERSION = 2  # changes with the rewordings or with what is counted
 
 
 @runtime_checkable
@@ -25,6 +25,7 @@ class Rewordable(Protocol):
     """A predictor whose instruction can be put in other words that mean the same."""
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]: ...
+    def draw(self, inputs: Sequence[Input]) -> list[Reply]: ...
     def answer(self, reply: Reply) -> Prediction: ...
     def reworded(self) -> Sequence[Predictor]: ...
 
@@ -33,8 +34,9 @@ class Rewordable(Protocol):
 class Consistency:
     """Shares with 95 % intervals at a fixed n (mean over inputs; not part of the promise behind an outcome).
 
-    `repeated`: the probability that two answers drawn at temperature 1 agree, from the label probabilities themselves,
-    None where the model gives none. `reworded`: the share of inputs whose answer is the same in all rewordings.
+    `repeated`: the probability that two answers drawn at temperature 1 agree: from the label probabilities themselves
+    or, where the model gives none, from two answers drawn for each input; None where no draw succeeded. `reworded`:
+    the share of inputs whose answer is the same in all rewordings.
     """
 
     inputs: int
@@ -57,15 +59,24 @@ def consistency(predictor: Rewordable, inputs: Sequence[Input], working: Callabl
         working(at + 1, 1 + len(others))
         answers = [prediction.output for prediction in other.predict(inputs)]
         same &= np.array([a is not None and a == b for a, b in zip(first, answers, strict=True)], dtype=bool)
-    low, high = stats.wilson(int(same.sum()), len(inputs), CONFIDENCE)
-    reworded = Estimate(float(same.mean()), low, high, len(inputs), "wilson")
-    return Consistency(len(inputs), _repeated(replies), reworded, len(others))
+    repeated = _by_probability(replies) or _by_drawing(predictor.draw(inputs))
+    return Consistency(len(inputs), repeated, _share(same), len(others))
 
 
-def _repeated(replies: Sequence[Reply]) -> Estimate | None:
+def _by_probability(replies: Sequence[Reply]) -> Estimate | None:
     known = [reply.choice_logprobs for reply in replies if reply.error is None and reply.choice_logprobs is not None]
     if not known:
         return None
     agree = np.exp(2 * log_softmax(np.array(known), axis=1)).sum(axis=1)
     low, high = stats.betting_sequence(agree, 1 - CONFIDENCE)
     return Estimate(float(agree.mean()), float(low[-1]), float(high[-1]), len(known), "betting")
+
+
+def _by_drawing(replies: Sequence[Reply]) -> Estimate | None:
+    pairs = [reply.texts for reply in replies if reply.error is None and len(reply.texts) == 2]
+    return _share(np.array([first.strip() == second.strip() for first, second in pairs])) if pairs else None
+
+
+def _share(yes: Any) -> Estimate:
+    low, high = stats.wilson(int(yes.sum()), len(yes), CONFIDENCE)
+    return Estimate(float(yes.mean()), low, high, len(yes), "wilson")

@@ -20,6 +20,7 @@ from luthier.rungs.base import (
     Writing,
     ask,
     conversation,
+    drawn_twice,
     prediction,
     read_predictor,
     rewordings,
@@ -158,6 +159,10 @@ class LoraPredictor:
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, or answers written."""
         return ask(self.model, self._prompts(inputs), self.labels, self.writing)
+
+    def draw(self, inputs: Sequence[Input]) -> list[Reply]:
+        """Two answers to each input, written at temperature 1."""
+        return drawn_twice(self.model, self._prompts(inputs), self.writing)
 
     def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         return [_prompt(self.system, value, self.writing) for value in inputs]

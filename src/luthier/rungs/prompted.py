@@ -17,6 +17,7 @@ from luthier.rungs.base import (
     Writing,
     ask,
     conversation,
+    drawn_twice,
     framed,
     prediction,
     read_predictor,
@@ -64,6 +65,10 @@ class PromptPredictor:
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, as calibrating and choosing between prompts need it, or answers written."""
         return ask(self.model, self.prompts(inputs), self.labels, self.writing)
+
+    def draw(self, inputs: Sequence[Input]) -> list[Reply]:
+        """Two answers to each input, written at temperature 1."""
+        return drawn_twice(self.model, self.prompts(inputs), self.writing)
 
     def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         """The whole conversation for each input, up to where the model answers."""
