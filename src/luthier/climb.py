@@ -39,6 +39,7 @@ from luthier.types import (
     Rung,
     Task,
     TaskSpec,
+    Training,
     digest,
     silent,
 )
@@ -301,6 +302,7 @@ class _Climb:
             len(task.train),
             {name: fit.predictor for name, (_, fit) in below.items()},
             *_written_content(task.spec),
+            *_training_content(task.spec, rung),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
@@ -402,6 +404,11 @@ class _Climb:
 def _written_content(spec: TaskSpec) -> tuple[Any, ...]:
     """What else a fit depends on where answers are written; nothing for labels, whose fits keep their addresses."""
     return () if spec.kind == "classification" else (spec.max_tokens, spec.schema, spec.target.metric)
+
+
+def _training_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:
+    """Where a fine-tune ran, if a person chose it: the same recipe gives other roundings there."""
+    return (spec.training,) if rung.guarded and spec.training != Training() else ()
 
 
 def item_hashes(task: Task) -> list[str]:

@@ -1,4 +1,4 @@
-"""The training loop: LoRA on CPUs in fp32, resumable at each dev check, the same bits for the same seed."""
+"""The training loop: LoRA on CPUs in fp32, resumable after each step, the same bits for the same seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ImportError as error:
     raise MissingExtra("train", "fine-tuning") from error
 
 # changes whenever the same rows and recipe could give other weights: an older checkpoint is not resumed then
-LOOP = "loop-1"
+LOOP = "loop-2"
 CHECKPOINT = "training.pt"
 
 Working = Callable[[str, int, int], None]
@@ -48,6 +48,8 @@ class Tuned:
     """Those that were run: what rows of a pass begin with alike is run once."""
     seconds: float
     """Of training and checking; those of a killed run after its last checkpoint are lost."""
+    losses: tuple[float, ...] = ()
+    """The mean loss of each step, in nats a labelled token."""
     note: str | None = None
     """Why rows were run one by one; None: they were not."""
 
@@ -60,6 +62,7 @@ class _State:
     checks: list[Check] = field(default_factory=list)
     best: dict[str, Any] | None = None
     losses: list[float] = field(default_factory=list)
+    """One a step."""
     tokens: int = 0
     tokens_run: int = 0
     seconds: float = 0.0
@@ -79,7 +82,7 @@ def fine_tune(
     """Train LoRA layers around `module`, which itself stays as it is, and return the best adapter that a check saw.
 
     It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
-    it had never been interrupted. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
+    it had never been interrupted. There is one at each dev check, and Ctrl-C leaves one at the last whole step. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
     a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
     machines, mixed precision, full fine-tunes.
     """
@@ -91,6 +94,15 @@ def fine_tune(
     training.resume()
     training.run()
     return training.result()
+
+
+def diverged(step: int, steps: int, loss: float, norm: float, recipe: Recipe, where: Path) -> ModelError:
+    """The error of a step (from 0) whose loss or gradient is no longer a number."""
+    return ModelError(
+        f"training diverged: at step {step + 1} of {steps} the loss is {loss:.3g}, its slope {norm:.3g}",
+        where=str(where),
+        fix=f"lower the learning rate (now {recipe.learning_rate:g})",
+    )
 
 
 class _Training:
@@ -120,28 +132,51 @@ class _Training:
         if self.note is None:
             self.module.config._attn_implementation = ATTENTION
         self.steps = recipe.epochs * recipe.steps_per_epoch(len(rows))
+        self.started = time.perf_counter()
+        self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
         self.state = _State()
 
     # ------------------------------------------------------------ steps
 
     def run(self) -> None:
-        checks = self.recipe.check_steps(len(self.rows))
-        started = time.perf_counter() - self.state.seconds
-        while self.state.step < self.steps:
-            loss = self._step(self.state.step)
-            self.state.step += 1
-            self.state.losses.append(loss)
-            self.working(f"training, loss {loss:.2f}", self.state.step, self.steps)
-            if self.state.step in checks:
-                self._check()
-                self.state.seconds = time.perf_counter() - started
+        self.started = time.perf_counter() - self.state.seconds
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            if not self.moving:
                 self._keep()
+            raise
 
-    def _step(self, step: int) -> float:
-        """One optimizer step; the mean loss, in nats, over the step's labelled tokens."""
+    def _run(self) -> None:
+        checks = self.recipe.check_steps(len(self.rows))
+        while True:
+            # one that was interrupted in the check itself comes back to it
+            if self.state.step in checks and self.state.step > self._checked():
+                self._check()
+                self._keep()
+            if self.state.step == self.steps:
+                return
+            self._step(self.state.step)
+            self.working(self._told(), self.state.step, self.steps)
+
+    def _checked(self) -> int:
+        return self.state.checks[-1].step if self.state.checks else 0
+
+    def _told(self) -> str:
+        """How it goes; the share of right answers says nothing where there is only one answer to choose from."""
+        text = f"training, loss {self.state.losses[-1]:.2f}"
+        if not self.state.checks:
+            return text
+        last = self.state.checks[-1]
+        choosing = any(len(item.rows) > 1 for item in self.dev)
+        return text + (f", dev {last.dev_accuracy:.2f}" if choosing else f", dev loss {last.dev_nll:.2f}")
+
+    def _step(self, step: int) -> None:
+        """One optimizer step; its mean loss, in nats, is over its labelled tokens."""
         rows = [self.rows[index] for index in self._order(step)]
         labelled = sum(row.labelled for row in rows)
-        loss = 0.0
+        loss, tokens_run = 0.0, 0
+        self.optimizer.zero_grad()
         for part in fill(rows, self.recipe.pass_tokens):
             tree = grow([rows[index] for index in part], self.module.device)
             logits = label_logits(self.module, tree, shared=self.note is None)
@@ -149,20 +184,19 @@ class _Training:
             share = functional.cross_entropy(logits, tree.targets, reduction="sum") / labelled
             share.backward()
             loss += share.item()
-            self.state.tokens_run += tree.tokens
-        self.state.tokens += sum(len(row.input_ids) for row in rows)
+            tokens_run += tree.tokens
         norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.parameters], self.recipe.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
-            raise ModelError(
-                f"training diverged: at step {step + 1} of {self.steps} the loss is {loss:.3g}, its slope {norm:.3g}",
-                where=str(self.checkpoint.parent),
-                fix=f"lower the learning rate (now {self.recipe.learning_rate:g})",
-            )
+            raise diverged(step, self.steps, loss, norm.item(), self.recipe, self.checkpoint.parent)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(step, self.steps)
+        self.moving = True
         self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss
+        self.state.losses.append(loss)
+        self.state.tokens += sum(len(row.input_ids) for row in rows)
+        self.state.tokens_run += tokens_run
+        self.state.step += 1
+        self.moving = False
 
     def _order(self, step: int) -> list[int]:
         """The examples of a step. A function of seed and step alone, so that the step is all a checkpoint must say."""
@@ -174,10 +208,9 @@ class _Training:
     # ------------------------------------------------------------ dev checks
 
     def _check(self) -> None:
-        self.working("checking on dev", self.state.step, self.steps)
+        self.working("training, checking on dev", self.state.step, self.steps)
         accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
-        train_loss = float(np.mean(self.state.losses))
-        self.state.losses.clear()
+        train_loss = float(np.mean(self.state.losses[self._checked() :]))
         check = Check(self.state.step, accuracy, nll, train_loss)
         if all(check.better_than(earlier) for earlier in self.state.checks):
             self.state.best = adapter_weights(self.module)
@@ -198,6 +231,7 @@ class _Training:
             tokens=state.tokens,
             tokens_run=state.tokens_run,
             seconds=state.seconds,
+            losses=tuple(state.losses),
             note=self.note,
         )
 
@@ -205,6 +239,7 @@ class _Training:
 
     def _keep(self) -> None:
         """Write the checkpoint, whole or not at all: a kill leaves the one before."""
+        self.state.seconds = time.perf_counter() - self.started
         content = {
             "key": self.key,
             "state": {**asdict(replace(self.state, best=None)), "best": self.state.best},
