@@ -24,13 +24,14 @@ class Check:
     """What was measured after `step` steps.
 
     `dev_accuracy`: the share of examples whose likeliest answer is right, each answer scored whole, end of turn
-    included; `dev_nll`: nats a token of the references; `train_loss`: the mean over the steps since the last check.
+    included; `dev_nll`: nats a token of the references; `train_loss`: the mean over the steps since the last
+    check, None where there was none yet.
     """
 
     step: int
     dev_accuracy: float
     dev_nll: float
-    train_loss: float
+    train_loss: float | None
 
     def better_than(self, other: Check) -> bool:
         """More right answers; among equals, the likelier ones, since 200 examples tie often."""

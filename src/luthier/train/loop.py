@@ -1,11 +1,11 @@
-"""The training loop: LoRA on CPUs in fp32, resumable at each dev check, the same bits for the same seed."""
+"""The training loop: fine-tuning on CPUs in fp32, resumable at each dev check, the same bits for the same seed."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from luthier.errors import DataError, MissingExtra, ModelError, StoreError
-from luthier.train.adapter import adapted, adapter_weights, trainable
+from luthier.train.adapter import adapted, put_weights, trainable, trained_weights
 from luthier.train.check import Check, dev_scores
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
@@ -35,7 +35,7 @@ Working = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Tuned:
-    """A fine-tune's best adapter, by PEFT's names, and how it came about."""
+    """A fine-tune's best weights, by PEFT's names where an adapter was trained, and how they came about."""
 
     weights: dict[str, Any]
     checks: tuple[Check, ...]
@@ -74,26 +74,29 @@ def fine_tune(
     seed: int,
     workdir: Path,
     base_fingerprint: str,
+    start: Mapping[str, Any] | None = None,
     working: Working = lambda _text, _done, _total: None,
 ) -> Tuned:
-    """Train LoRA layers around `module`, which itself stays as it is, and return the best adapter that a check saw.
+    """Train what the recipe trains of `module`, which itself stays as it is; return the best weights that a check saw.
 
     It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
-    it had never been interrupted. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
-    a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
-    machines, mixed precision, full fine-tunes.
+    it had never been interrupted. `start` are the weights of an earlier fine-tune by the same method to begin with:
+    they are checked first, and come back where training does no better. Errors: DataError without rows or dev examples;
+    ModelError when the loss is no longer a number (the last checkpoint stays); StoreError when a checkpoint cannot be
+    written. Does not cover: several machines, mixed precision.
     """
     if not rows or not dev:
         raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")
     data = [[asdict(row) for row in some] for some in (rows, dev)]
-    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint)
-    training = _Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working)
+    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
+    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint, begun)
+    training = Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working, start)
     training.resume()
     training.run()
     return training.result()
 
 
-class _Training:
+class Training:
     """One fine-tune: the module under training, its optimizer, and how far it has come."""
 
     def __init__(
@@ -106,10 +109,14 @@ class _Training:
         checkpoint: Path,
         key: str,
         working: Working,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         self.rows, self.dev, self.recipe, self.seed = rows, dev, recipe, seed
         self.checkpoint, self.key, self.working = checkpoint, key, working
         self.module = adapted(module, recipe, seed=seed)
+        self.started_from = start is not None
+        if start is not None:
+            put_weights(self.module, start, recipe.method)
         self.parameters = trainable(self.module)
         self.optimizer = torch.optim.AdamW(
             [parameter for _, parameter in self.parameters],
@@ -127,6 +134,8 @@ class _Training:
     def run(self) -> None:
         checks = self.recipe.check_steps(len(self.rows))
         started = time.perf_counter() - self.state.seconds
+        if self.started_from and not self.state.checks:
+            self._check()
         while self.state.step < self.steps:
             loss = self._step(self.state.step)
             self.state.step += 1
@@ -139,18 +148,7 @@ class _Training:
 
     def _step(self, step: int) -> float:
         """One optimizer step; the mean loss, in nats, over the step's labelled tokens."""
-        rows = [self.rows[index] for index in self._order(step)]
-        labelled = sum(row.labelled for row in rows)
-        loss = 0.0
-        for part in fill(rows, self.recipe.pass_tokens):
-            tree = grow([rows[index] for index in part], self.module.device)
-            logits = label_logits(self.module, tree, shared=self.note is None)
-            # each token weighs the same, however the step is cut into passes
-            share = functional.cross_entropy(logits, tree.targets, reduction="sum") / labelled
-            share.backward()
-            loss += share.item()
-            self.state.tokens_run += tree.tokens
-        self.state.tokens += sum(len(row.input_ids) for row in rows)
+        loss = self._gradients(self._order(step))
         norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.parameters], self.recipe.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             raise ModelError(
@@ -162,6 +160,22 @@ class _Training:
             group["lr"] = self.recipe.rate_at(step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        return loss
+
+    def _gradients(self, chosen: Sequence[int]) -> float:
+        """The loss of a step's examples, its gradients added to the parameters."""
+        rows = [self.rows[index] for index in chosen]
+        labelled = sum(row.labelled for row in rows)
+        loss = 0.0
+        for part in fill(rows, self.recipe.pass_tokens):
+            tree = grow([rows[index] for index in part], self.module.device)
+            logits = label_logits(self.module, tree, shared=self.note is None)
+            # each token weighs the same, however the step is cut into passes
+            share = functional.cross_entropy(logits, tree.targets, reduction="sum") / labelled
+            share.backward()
+            loss += share.item()
+            self.state.tokens_run += tree.tokens
+        self.state.tokens += sum(len(row.input_ids) for row in rows)
         return loss
 
     def _order(self, step: int) -> list[int]:
@@ -176,11 +190,11 @@ class _Training:
     def _check(self) -> None:
         self.working("checking on dev", self.state.step, self.steps)
         accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
-        train_loss = float(np.mean(self.state.losses))
+        train_loss = float(np.mean(self.state.losses)) if self.state.losses else None
         self.state.losses.clear()
         check = Check(self.state.step, accuracy, nll, train_loss)
         if all(check.better_than(earlier) for earlier in self.state.checks):
-            self.state.best = adapter_weights(self.module)
+            self.state.best = trained_weights(self.module, self.recipe.method)
         self.state.checks.append(check)
 
     def result(self) -> Tuned:
