@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from luthier.task.kinds import RULES
+from luthier.task.kinds import ON_REQUEST, RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
 from luthier.task.source import DataSection
@@ -19,7 +19,7 @@ from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
-    *("retrieved-shots", "reasoned", "combined", "lora"),
+    *("retrieved-shots", "reasoned", "combined", "lora", *ON_REQUEST),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 
@@ -265,7 +265,10 @@ class LadderSection(Section):
 
     rungs: list[str] | None = Field(
         default=None,
-        description=f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}.",
+        description=(
+            f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}; without "
+            f"{', '.join(ON_REQUEST)}, which are further fine-tunes, minutes each, and have to be named."
+        ),
         json_schema_extra={"values": "list of text"},
     )
     seed: int = Field(
