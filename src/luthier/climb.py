@@ -303,6 +303,7 @@ class _Climb:
             {name: fit.predictor for name, (_, fit) in below.items()},
             *_written_content(task.spec),
             *_training_content(task.spec, rung),
+            *(getattr(task.extra, name) for name in getattr(rung, "learns_from", ())),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
@@ -319,6 +320,8 @@ class _Climb:
                 candidate.name,
                 self.listen,
                 {name: predictor for name, (predictor, _) in below.items()},
+                task.extra,
+                {role: terms for role in models if (terms := self._terms(role))},
             )
             context.working("fitting")
             started = self.shelf.clock()
@@ -337,6 +340,10 @@ class _Climb:
             shutil.rmtree(workdir, ignore_errors=True)
         self.fitted[rung.name] = (load_predictor(folder, models), record)
         return self.fitted[rung.name]
+
+    def _terms(self, role: str) -> str | None:
+        endpoint = self.task.remote.get(self.task.spec.models.get(role, ""))
+        return None if endpoint is None or role in self.shelf.given else endpoint.terms
 
     # ------------------------------------------------------------ how steady the answers are
 

@@ -30,6 +30,7 @@ from luthier.train.recipe import Recipe
 from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
 
 if TYPE_CHECKING:
+    from luthier.train.distil import Soft
     from luthier.train.loop import Tuned
     from luthier.train.rows import DevRow, TrainRow
 
@@ -121,6 +122,92 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a student is taught by: rows to learn, dev rows to choose by, and the recipe."""
+
+    student: Student
+    recipe: Recipe
+    rows: tuple[TrainRow, ...]
+    dev: tuple[DevRow, ...]
+    soft: Mapping[TrainRow, Soft] = field(default_factory=dict)
+    """What a teacher gives the tokens of some rows, learned instead of the tokens."""
+
+    @classmethod
+    def of(
+        cls, student: Student, recipe: Recipe, train: Sequence[Example], dev: Sequence[Example], context: FitContext
+    ) -> Lesson:
+        """Errors: DataError for an example longer than the student's context."""
+        context.working("preparing the examples")
+        return cls(
+            student,
+            recipe,
+            tuple(student.row(example) for example in train),
+            tuple(student.dev_row(example) for example in recipe.dev_sample(dev, seed=context.seed)),
+        )
+
+    def learnt(
+        self,
+        module: Any,
+        task: TaskSpec,
+        context: FitContext,
+        *,
+        start: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> TunedPredictor:
+        """The student after the lesson, from `start` on; rate and epochs as the task's [training] says."""
+        from luthier.train.distil import distil
+        from luthier.train.loop import fine_tune
+        from luthier.train.rates import RATES, choose_rate
+
+        def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
+            if self.soft:
+                return distil(
+                    module,
+                    rows,
+                    dev,
+                    recipe,
+                    soft=self.soft,
+                    seed=context.seed,
+                    workdir=workdir,
+                    base_fingerprint=self.student.base.fingerprint,
+                    working=context.working,
+                )
+            return fine_tune(
+                module,
+                rows,
+                dev,
+                recipe,
+                seed=context.seed,
+                workdir=workdir,
+                base_fingerprint=self.student.base.fingerprint,
+                start=start,
+                working=context.working,
+            )
+
+        wanted, told = task.training, dict(more or {})
+        recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs)
+        if isinstance(wanted.learning_rate, float):
+            recipe = replace(recipe, learning_rate=wanted.learning_rate)
+        elif wanted.learning_rate == "search":
+            choice = choose_rate(
+                RATES[recipe.method],
+                self.rows,
+                self.dev,
+                recipe,
+                train,
+                seed=context.seed,
+                workdir=context.workdir,
+                tokens=wanted.search_tokens,
+                seconds=wanted.search_seconds,
+                working=context.working,
+            )
+            recipe = replace(recipe, learning_rate=choice.rate)
+            told["learning rate chosen on dev"] = choice.describe()
+        tuned = train(self.rows, self.dev, recipe, context.workdir)
+        return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
+
+
+@dataclass(frozen=True)
 class FineTune:
     """A rung that fine-tunes the student by its recipe and keeps the weights that did best on dev."""
 
@@ -137,24 +224,10 @@ class FineTune:
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
         """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
-        from luthier.train.loop import fine_tune
-
         student = Student.of(task, context.models, self.name)
         module = self.module(student.base)
-        context.working("preparing the examples")
-        rows = [student.row(example) for example in train]
-        dev_rows = [student.dev_row(example) for example in self.recipe.dev_sample(dev, seed=context.seed)]
-        tuned = fine_tune(
-            module,
-            rows,
-            dev_rows,
-            self.recipe,
-            seed=context.seed,
-            workdir=context.workdir,
-            base_fingerprint=student.base.fingerprint,
-            working=context.working,
-        )
-        return student.fitted(tuned, self.recipe, context, checked=len(dev_rows))
+        lesson = Lesson.of(student, self.recipe, train, dev, context)
+        return lesson.learnt(module, task, context)
 
     def module(self, base: Any) -> Any:
         """What is trained of the student."""

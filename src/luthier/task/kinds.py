@@ -38,7 +38,7 @@ RULES: Mapping[Kind, KindRules] = {
 CLOSED_SET_RUNGS = ("tfidf", "embedding", "calibrated", "reasoned")
 FREE_TEXT_RUNGS = ("nearest",)
 # further fine-tunes, minutes each: climbed only where [ladder] rungs names them
-ON_REQUEST = ("dora", "full", "qlora")
+ON_REQUEST = ("dora", "full", "qlora", "distilled", "dpo", "pretrained")
 
 
 def rungs_for(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:
