@@ -107,6 +107,7 @@ class Student:
             "best step": tuned.best.step,
             "dev checks": [_told(check, self.writing) for check in tuned.checks],
             "dev examples checked": checked,
+            "loss by step": [round(loss, 4) for loss in tuned.losses],
             "training tokens": tuned.tokens,
             "tokens run": tuned.tokens_run,
             "trainable parameters": tuned.trainable_parameters,
@@ -136,8 +137,8 @@ class FineTune:
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
-        """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
-        from luthier.train.loop import fine_tune
+        """Errors: DataError for an example longer than the student's context; those of `train.backend.fine_tune`."""
+        from luthier.train.backend import fine_tune
 
         student = Student.of(task, context.models, self.name)
         module = self.module(student.base)
@@ -152,6 +153,7 @@ class FineTune:
             seed=context.seed,
             workdir=context.workdir,
             base_fingerprint=student.base.fingerprint,
+            training=task.training,
             working=context.working,
         )
         return student.fitted(tuned, self.recipe, context, checked=len(dev_rows))
