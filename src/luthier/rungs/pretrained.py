@@ -48,8 +48,8 @@ class Pretrained:
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
         """Errors: DataError without documents, or with less text than two blocks of 512 tokens."""
+        from luthier.train.backend import fine_tune
         from luthier.train.check import dev_scores
-        from luthier.train.loop import fine_tune
         from luthier.train.rows import DevRow
 
         if not context.extra.documents:
@@ -80,6 +80,7 @@ class Pretrained:
             seed=context.seed,
             workdir=context.workdir / "reading",
             base_fingerprint=student.base.fingerprint,
+            training=task.training,
             working=context.working,
         )
         more: dict[str, Any] = {

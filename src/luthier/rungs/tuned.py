@@ -108,6 +108,7 @@ class Student:
             "best step": tuned.best.step,
             "dev checks": [_told(check, self.writing) for check in tuned.checks],
             "dev examples checked": checked,
+            "loss by step": [round(loss, 4) for loss in tuned.losses],
             "training tokens": tuned.tokens,
             "tokens run": tuned.tokens_run,
             "trainable parameters": tuned.trainable_parameters,
@@ -155,8 +156,8 @@ class Lesson:
         more: Mapping[str, Any] | None = None,
     ) -> TunedPredictor:
         """The student after the lesson, from `start` on; rate and epochs as the task's [training] says."""
+        from luthier.train.backend import fine_tune
         from luthier.train.distil import distil
-        from luthier.train.loop import fine_tune
         from luthier.train.rates import RATES, choose_rate
 
         def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
@@ -180,6 +181,7 @@ class Lesson:
                 seed=context.seed,
                 workdir=workdir,
                 base_fingerprint=self.student.base.fingerprint,
+                training=task.training,
                 start=start,
                 working=context.working,
             )
@@ -223,7 +225,7 @@ class FineTune:
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
-        """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
+        """Errors: DataError for an example longer than the student's context; those of `train.backend.fine_tune`."""
         student = Student.of(task, context.models, self.name)
         module = self.module(student.base)
         lesson = Lesson.of(student, self.recipe, train, dev, context)
