@@ -415,7 +415,10 @@ def _written_content(spec: TaskSpec) -> tuple[Any, ...]:
 
 def _training_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:
     """Where a fine-tune ran, if a person chose it: the same recipe gives other roundings there."""
-    return (spec.training,) if rung.guarded and spec.training != Training() else ()
+    if not rung.guarded:
+        return ()
+    chosen = (spec.training,) if spec.training != Training() else ()
+    return (*chosen, *(["any licence"] if spec.constraints.allow_unknown_licence else []))
 
 
 def item_hashes(task: Task) -> list[str]:

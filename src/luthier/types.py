@@ -91,9 +91,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What may not be done, whatever it scores. `local_only`: no example may leave this machine."""
+    """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
+
+    `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence.
+    """
 
     local_only: bool = False
+    allow_unknown_licence: bool = False
 
 
 # ---------------------------------------------------------------- models

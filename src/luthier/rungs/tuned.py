@@ -52,12 +52,13 @@ class Student:
 
     @classmethod
     def of(cls, task: TaskSpec, models: Mapping[str, Any], needed_by: str) -> Student:
-        """Errors: ModelError where there is no student, or one whose weights are not here."""
+        """Errors: ModelError where there is no student, one whose weights are not here, or one of unknown licence."""
         base = role_model(models, "student", needed_by)
         if not all(hasattr(base, part) for part in ("module", "chat", "with_adapter")):
             raise ModelError(
                 "its weights cannot be trained here", where=base.name, fix="choose a local model as the student"
             )
+        _check_licence(base, allowed=task.constraints.allow_unknown_licence)
         writing = Writing.of(task)
         system = _system(base.chat, SYSTEM if writing is None else task.instruction.strip())
         return cls(base, system, task.label_names, writing)
@@ -115,6 +116,8 @@ class Student:
             "prompt": self.system or "",
             **(more or {}),
         }
+        if getattr(self.base, "folder", None) is not None:
+            history["licence of the student"] = self.base.licence or "unknown, and allowed by the task"
         if tuned.note is not None:
             history["note"] = f"rows were run one by one: {tuned.note}"
         return TunedPredictor(
@@ -323,6 +326,17 @@ class TunedPredictor:
     def describe(self) -> Mapping[str, Any]:
         """How it was trained; with "seconds" right after fitting only, since a clock must not change what is saved."""
         return dict(self.history) if self.seconds is None else {**self.history, "seconds": round(self.seconds, 1)}
+
+
+def _check_licence(base: Any, *, allowed: bool) -> None:
+    """A model that somebody made in memory is their own; a folder has to name its licence, or the task allows any."""
+    if getattr(base, "folder", None) is not None and base.licence is None and not allowed:
+        raise ModelError(
+            "nobody knows the licence of this model: its README.md, config.json and LICENSE name none",
+            where=str(base.folder),
+            fix="read it where you have the model from; then write `license: ...` into the head of its README.md, or "
+            "set [constraints] allow_unknown_licence = true",
+        )
 
 
 def _system(chat: Any, wanted: str) -> str | None:

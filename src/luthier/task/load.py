@@ -245,6 +245,8 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
     if spec.kind == "classification":
         for name in ("max_tokens", "schema", "rubric", "scale"):
             del content[name]
+    if not spec.constraints.allow_unknown_licence:
+        del content["constraints"]["allow_unknown_licence"]
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content

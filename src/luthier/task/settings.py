@@ -70,7 +70,7 @@ def settings(file: File, where: str) -> Settings:
         data=file.data,
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
-        constraints=Constraints(local_only=file.constraints.local_only),
+        constraints=Constraints(file.constraints.local_only, file.constraints.allow_unknown_licence),
         rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,

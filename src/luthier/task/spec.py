@@ -258,6 +258,13 @@ class ConstraintsSection(Section):
     """What may not be done, whatever it scores."""
 
     local_only: bool = Field(default=False, description="No example may leave this machine.")
+    allow_unknown_licence: bool = Field(
+        default=False,
+        description=(
+            "Fine-tune a student from a folder that names no licence (in README.md, config.json or a LICENSE file). "
+            "The report says that this was allowed."
+        ),
+    )
 
 
 class LadderSection(Section):
