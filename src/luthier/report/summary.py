@@ -103,6 +103,10 @@ RUNGS: Mapping[str, tuple[str, str]] = {
         "A model that prefers right answers",
         "Goes on from the fine-tuned model with pairs of a better and a worse answer (direct preference optimization).",
     ),
+    "self-distilled": (
+        "A model fine-tuned in its own words",
+        "Lets the language model put the right answers into its own words, and trains it on those.",
+    ),
     "pretrained": (
         "A fine-tuned model that read your documents",
         "Lets the language model read texts of the domain before it is trained on the training data.",

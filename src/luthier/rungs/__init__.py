@@ -26,6 +26,7 @@ from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.qlora import QLora
 from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
+from luthier.rungs.self_distilled import SelfDistilled
 from luthier.rungs.tfidf import Tfidf, TfidfPredictor
 from luthier.rungs.tuned import TunedPredictor
 from luthier.rungs.zero_shot import ZeroShot
@@ -50,6 +51,7 @@ LADDER: tuple[Rung, ...] = (
     QLora(),
     Distilled(),
     Dpo(),
+    SelfDistilled(),
     Pretrained(),
 )
 
