@@ -98,12 +98,10 @@ def test_what_the_teacher_says_is_what_is_learned(tmp_path: Path) -> None:
 
 
 def test_answers_that_are_none_of_the_labels_and_failures_are_left_out_and_counted(tmp_path: Path) -> None:
-    class Odd(ScriptedModel):
-        gives_logprobs = False
-
-    odd = Odd(lambda messages: "perhaps" if "dog" in messages[-1].content else script(messages), name="odd")
+    odd = ScriptedModel(lambda asked: "perhaps" if "dog" in asked[-1].content else script(asked), name="odd")
     told = distil(tmp_path, {"student": tiny_model(), "teacher": odd}).describe()
-    assert told["inputs without an answer"] in (0, sum("dog" in text for text in MORE))
+    assert told["inputs without an answer"] == sum("dog" in text for text in MORE) == 4
+    assert told["answers from the teacher"] == len(MORE) - 4
 
 
 def test_without_a_teacher_the_best_prompt_rung_on_dev_is_one(tmp_path: Path) -> None:

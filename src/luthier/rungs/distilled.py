@@ -81,7 +81,7 @@ class Distilled:
             "inputs without an answer": asked - len(labelled),
             "labels of the teacher": labels,
         }
-        return lesson.learnt(student.base.module, task, context, more=more)
+        return lesson.learnt(task, context, more=more)
 
 
 def _teacher(

@@ -93,7 +93,7 @@ class Pretrained:
         start = read.weights if read.best.dev_nll < before else None
         if start is None:
             more["reading was of no use"] = "held-back text is no likelier after it: the task was learned without it"
-        return lesson.learnt(student.base.module, task, context, start=start, more=more)
+        return lesson.learnt(task, context, start=start, more=more)
 
 
 def blocks_of(texts: Sequence[str], base: Any, *, seed: int) -> list[TrainRow]:

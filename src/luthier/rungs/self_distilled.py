@@ -22,6 +22,7 @@ from luthier.rungs.tuned import Lesson, Student, TunedPredictor
 from luthier.train.recipe import Recipe
 from luthier.types import Example, FitContext, Kind, Message, Prediction, Request, TaskSpec
 
+TEXTS: tuple[Kind, ...] = ("generation",)
 MOST_SHOTS = 4
 KEPT_FROM = 0.5  # what a rewritten answer has to score against the one it was made of
 BATCH = 64
@@ -41,7 +42,7 @@ class SelfDistilled:
     name = "self-distilled"
     rank = 82
     roles = ("student",)
-    kinds: tuple[Kind, ...] = ("generation",)
+    kinds = TEXTS
     guarded = True
     version = "1"
 
@@ -65,7 +66,7 @@ class SelfDistilled:
             "targets as in the data": len(train) - own,
         }
         lesson = Lesson.of(student, self.recipe, targets, dev, context)
-        return lesson.learnt(student.base.module, task, context, more=more)
+        return lesson.learnt(task, context, more=more)
 
 
 def _gain(

@@ -6,7 +6,7 @@ Labels are scored without any instruction: a model that was tuned to choose them
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from luthier.rungs.base import (
     written,
 )
 from luthier.train.recipe import Recipe
-from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
+from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec, Training
 
 if TYPE_CHECKING:
     from luthier.train.distil import Soft
@@ -151,22 +151,26 @@ class Lesson:
 
     def learnt(
         self,
-        module: Any,
         task: TaskSpec,
         context: FitContext,
         *,
+        module: Callable[[], Any] | None = None,
         start: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> TunedPredictor:
-        """The student after the lesson, from `start` on; rate and epochs as the task's [training] says."""
+        """The student after the lesson, from `start` on; rate and epochs as the task's [training] says.
+
+        `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
+        """
         from luthier.train.backend import fine_tune
         from luthier.train.distil import distil
         from luthier.train.rates import RATES, choose_rate
 
         def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
+            trained = self.student.base.module if module is None else module()
             if self.soft:
                 return distil(
-                    module,
+                    trained,
                     rows,
                     dev,
                     recipe,
@@ -177,14 +181,15 @@ class Lesson:
                     working=context.working,
                 )
             return fine_tune(
-                module,
+                trained,
                 rows,
                 dev,
                 recipe,
                 seed=context.seed,
                 workdir=workdir,
                 base_fingerprint=self.student.base.fingerprint,
-                training=task.training,
+                # TRL would load 4-bit weights in a way of its own
+                training=Training("loop") if recipe.method == "qlora" else task.training,
                 start=start,
                 working=context.working,
             )
@@ -230,9 +235,8 @@ class FineTune:
     ) -> TunedPredictor:
         """Errors: DataError for an example longer than the student's context; those of `train.backend.fine_tune`."""
         student = Student.of(task, context.models, self.name)
-        module = self.module(student.base)
         lesson = Lesson.of(student, self.recipe, train, dev, context)
-        return lesson.learnt(module, task, context)
+        return lesson.learnt(task, context, module=lambda: self.module(student.base))
 
     def module(self, base: Any) -> Any:
         """What is trained of the student."""
