@@ -6,20 +6,20 @@ renders each field's meaning into docs/configuration.md. settings.py turns them 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from luthier.task.kinds import RULES
+from luthier.task.kinds import ON_REQUEST, RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
-from luthier.types import About, Kind, MetricName, Scale
+from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
-    *("retrieved-shots", "reasoned", "combined", "lora"),
+    *("retrieved-shots", "reasoned", "combined", "lora", *ON_REQUEST),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 
@@ -258,6 +258,13 @@ class ConstraintsSection(Section):
     """What may not be done, whatever it scores."""
 
     local_only: bool = Field(default=False, description="No example may leave this machine.")
+    allow_unknown_licence: bool = Field(
+        default=False,
+        description=(
+            "Fine-tune a student from a folder that names no licence (in README.md, config.json or a LICENSE file). "
+            "The report says that this was allowed."
+        ),
+    )
 
 
 class LadderSection(Section):
@@ -265,7 +272,10 @@ class LadderSection(Section):
 
     rungs: list[str] | None = Field(
         default=None,
-        description=f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}.",
+        description=(
+            f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}; without "
+            f"{', '.join(ON_REQUEST)}, which are further fine-tunes, minutes each, and have to be named."
+        ),
         json_schema_extra={"values": "list of text"},
     )
     seed: int = Field(
@@ -308,6 +318,70 @@ class LadderSection(Section):
         return [name for name in RUNG_NAMES if name in value]
 
 
+class TrainingSection(Section):
+    """Where fine-tunes run, and how. Both backends get the same rows, in the same order, by the same recipe."""
+
+    backend: Backend = Field(
+        default="auto",
+        description=(
+            "`loop` is luthier's own loop, made for CPUs. `trl` is TRL's trainer (extra `trl`), for GPUs and for "
+            "several processes. `auto` takes `trl` on a GPU and for several processes, and `loop` otherwise."
+        ),
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "How many processes of this machine share a fine-tune, by `accelerate launch`: one a GPU. They divide the "
+            "examples of each step, so that their number changes no result but for rounding."
+        ),
+    )
+
+    learning_rate: float | Literal["search"] | None = Field(
+        default=None,
+        description=(
+            'The peak learning rate of a fine-tune on the examples, or `"search"`: it is chosen on dev. Left out: what '
+            "was found for the default student (0.001 for adapters, 0.0001 for `full`); a search for any other."
+        ),
+        json_schema_extra={"values": 'number or `"search"`'},
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="How often a fine-tune sees each example; the best dev check is kept. Left out: 2.",
+    )
+    search_tokens: int = Field(
+        default=40_000,
+        ge=1,
+        description="How many tokens of training examples the search for the learning rate spends.",
+    )
+    search_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "How many seconds the search may take, about: no round is begun that would go over them, so that the "
+            "machine has a say in the choice. Left out: the tokens are its budget, and the same seed gives the same."
+        ),
+    )
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _rate(cls, value: object) -> object:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and value != "search" and not (number and 0 < float(str(value)) < 1):
+            raise problem(f"{value!r} is no learning rate", 'write a number such as 0.001, or "search"')
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainingSection:
+        if self.backend == "loop" and self.processes > 1:
+            raise problem("the loop is one process", 'set backend = "trl", or remove `processes`')
+        return self
+
+
 class ModelsSection(Section):
     """Which model plays which role: by its name in the catalog, by a folder's path, or by a `[remote.NAME]` section."""
 
@@ -338,6 +412,7 @@ class File(Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    training: TrainingSection = Field(default=TrainingSection())
     remote: dict[str, RemoteSection] = Field(default={})
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
