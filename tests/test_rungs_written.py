@@ -16,15 +16,18 @@ from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.base import Writing, conversation, instruction
+from luthier.rungs.combined import Combined
 from luthier.rungs.few_shot import FewShot
+from luthier.rungs.instructed import Instructed
 from luthier.rungs.lora import Lora
 from luthier.rungs.majority import Majority
+from luthier.rungs.many_shot import ManyShot
 from luthier.rungs.nearest import Nearest
 from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.testing import RungContract
 from luthier.train.recipe import Recipe
-from luthier.types import Example, FitContext, Input, Message, Rung, Target, TaskSpec
+from luthier.types import Example, FitContext, Input, Message, Predictor, Rung, Target, TaskSpec
 
 QUICK = Lora(Recipe(rank=8, alpha=16, learning_rate=1e-2, epochs=10, step_examples=4))
 
@@ -77,6 +80,37 @@ class TestRetrievedShots(_Written):
 
 
 class TestRetrievedShotsOnRecords(TestRetrievedShots):
+    kind = "extraction"
+
+
+class TestInstructed(_Written):
+    rung = Instructed()
+
+
+class TestInstructedOnRecords(TestInstructed):
+    kind = "extraction"
+
+
+class TestManyShot(_Written):
+    rung = ManyShot()
+
+
+class TestManyShotOnRecords(TestManyShot):
+    kind = "extraction"
+
+
+class TestCombined(_Written):
+    rung = Combined()
+
+    def fitted(self, workdir: Path, models: Mapping[str, Any], seed: int = 0) -> Predictor:
+        spec, train, dev = self.make_task()
+        parts = (Instructed(), FewShot(), RetrievedShots())
+        below = {rung.name: rung.fit(spec, train, dev, FitContext(models, seed, workdir)) for rung in parts}
+        found = {name: getattr(predictor, "prompt", predictor) for name, predictor in below.items()}
+        return self.rung.fit(spec, train, dev, FitContext(models, seed, workdir, fitted=found))
+
+
+class TestCombinedOnRecords(TestCombined):
     kind = "extraction"
 
 

@@ -75,7 +75,7 @@ class Combined:
 def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapping[str, str]:
     """The winner against itself without its instruction, its examples or its prior, on the same dev examples."""
     winner, found = search.winner.prompt, {}
-    asked = {trial.prompt: trial for trial, _ in search.trials}
+    asked = [trial for trial, _ in search.trials]
     without = {
         "the instruction found": replace(winner, system=plain.system, frame=PLAIN_FRAME),
         "the examples": replace(winner, shots=FixedShots()),
@@ -84,7 +84,8 @@ def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapp
         if prompt == winner:
             continue
         context.working("measuring what each part is worth on dev", at, len(without))
-        trial = asked.get(prompt, PromptTrial(part, prompt, search.winner.scorer))
+        fresh = PromptTrial(part, prompt, search.winner.scorer)
+        trial = next((trial for trial in asked if trial.prompt == prompt), fresh)
         missing = search.examples[len(trial.replies) :]
         trial = trial.asked([example.input for example in missing]) if missing else trial
         found[part] = worth(search.reading.scores, trial.best(search.examples).scores)
