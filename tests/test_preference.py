@@ -30,7 +30,7 @@ QUICK = replace(RECIPE, learning_rate=3e-3, epochs=2, dev_checks_per_epoch=1)
 
 class TestDpo(RungContract):
     def make_rung(self) -> Rung:
-        return Dpo(QUICK)
+        return Dpo(replace(QUICK, epochs=1))
 
     def make_models(self) -> Mapping[str, Any]:
         return {"student": tiny_model()}

@@ -22,7 +22,7 @@ from luthier.train.loop import fine_tune
 from luthier.train.rows import DevRow, train_row
 from luthier.types import Example, FitContext, Kind, Rung, Target, TaskSpec
 
-QUICK = replace(RECIPE, rank=8, alpha=16)
+QUICK = replace(RECIPE, rank=8, alpha=16, epochs=1, dev_checks_per_epoch=1)
 
 
 @cache

@@ -76,17 +76,17 @@ def test_preferences_are_read_and_those_about_test_inputs_left_out(tmp_path: Pat
     """Trap 20."""
     task = make(tmp_path)
     rows = [
-        {"prompt": sentence(1), "chosen": " a ", "rejected": "b"},
+        {"prompt": task.train[0].input, "chosen": " a ", "rejected": "b"},
         {"prompt": [{"role": "user", "content": "hello"}], "chosen": "b", "rejected": "a"},
         {"prompt": near(str(task.test.order[3].input)), "chosen": "b", "rejected": "a"},
     ]
     lines(tmp_path / "pairs.jsonl", rows)
     task = make(tmp_path, 'preferences = "pairs.jsonl"')
-    assert [(p.input, p.chosen, p.rejected) for p in task.extra.preferences] == [
-        (sentence(1), "a", "b"),
+    assert [(pair.input, pair.chosen, pair.rejected) for pair in task.extra.preferences] == [
+        (task.train[0].input, "a", "b"),
         ((Message("user", "hello"),), "b", "a"),
-    ] or sentence(1) in {str(example.input) for example in (*task.dev, *task.test.order)}
-    assert task.findings["preferences_like_dev_or_test"] >= 1
+    ]
+    assert task.findings["preferences_like_dev_or_test"] == 1
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_documents_come_without_the_paragraphs_that_hold_what_is_tested(tmp_path
     planted = f"Question 7:  {str(task.test.order[0].input).upper()}\n(see page 3)"
     (folder / "b.md").write_text(f"First.\n\n{planted}\n\nLast.\r\n", encoding="utf-8")
     (folder / "deep" / "a.txt").write_text(f"About {task.train[0].input}", encoding="utf-8")
-    (folder / "again.txt").write_text("First.\n\nLast.\n", encoding="utf-8")
+    (folder / "again.txt").write_text(f"About {task.train[0].input}", encoding="utf-8")
     (folder / "table.csv").write_text("no,text", encoding="utf-8")
     found = make(tmp_path, 'documents = "docs"')
-    assert [name for name, _ in found.extra.documents] == ["again.txt", "b.md", "deep/a.txt"]
+    assert [name for name, _ in found.extra.documents] == ["again.txt", "b.md"], "the same text twice"
     assert found.extra.documents[1][1] == "First.\n\nLast.\n"
     assert found.findings["documents_read"] == 3
     assert found.findings["document_paragraphs_with_dev_or_test_inputs"] == 1
@@ -128,7 +128,3 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         make(tmp_path, 'unlabelled = "more.jsonl"')
     with pytest.raises(SpecError, match=r"\[data\] preferences: the ending of 'pairs.zip'"):
         make(tmp_path, 'preferences = "pairs.zip"')
-
-
-def test_a_task_without_any_of_it_is_the_one_that_it_was(tmp_path: Path) -> None:
-    assert make(tmp_path).fingerprint == "FINGERPRINT"

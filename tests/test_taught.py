@@ -30,9 +30,9 @@ from luthier.train.distil import distil as distil_rows
 from luthier.train.loop import fine_tune
 from luthier.types import Extra, FitContext, Kind, Message, Predictor, Rung
 
-QUICK = replace(RECIPE, epochs=3, dev_checks_per_epoch=1)
+QUICK = replace(RECIPE, epochs=1, dev_checks_per_epoch=1)
 ANIMALS = ("dog", "cat", "horse", "cow")
-MORE = tuple(f"the {word} by the sea {at}" for at in range(4) for word in (*ANIMALS, "two", "seven", "ninety"))
+MORE = tuple(f"the {word} by the sea {at}" for at in range(2) for word in (*ANIMALS, "two", "seven"))
 
 
 def script(messages: tuple[Message, ...]) -> str:
@@ -63,10 +63,10 @@ class TestDistilledWrites(TestDistilled):
 
 
 class TestPretrained(TestDistilled):
-    extra = Extra(documents=(("a.txt", "\n".join(LINES * 40)), ("b.txt", "\n".join(LINES[::-1] * 20))))
+    extra = Extra(documents=(("a.txt", "\n".join(LINES * 12)), ("b.txt", "\n".join(LINES[::-1] * 6))))
 
     def make_rung(self) -> Rung:
-        return Pretrained(QUICK, replace(QUICK, epochs=2, learning_rate=3e-3))
+        return Pretrained(QUICK, replace(QUICK, learning_rate=1e-2, step_examples=1))
 
 
 def distil(workdir: Path, models: Mapping[str, Any], extra: Extra = TestDistilled.extra, **more: Any) -> TunedPredictor:
@@ -83,7 +83,7 @@ def test_the_student_learns_the_teachers_answers_beside_those_of_the_data(tmp_pa
     assert told["answers from data"] == len(train)
     assert told["answers from the teacher"] == len(MORE)
     assert told["inputs without an answer"] == 0
-    assert told["steps"] == 3 * -(-(len(train) + len(MORE)) // 4)
+    assert told["steps"] == -(-(len(train) + len(MORE)) // 4)
     assert told["teacher"] == "teacher"
     assert told["the teacher on dev"] == f"{len(dev)} of {len(dev)} right"
 
@@ -92,7 +92,9 @@ def test_what_the_teacher_says_is_what_is_learned(tmp_path: Path) -> None:
     """A teacher that calls everything sheep by one label: the student follows where the data say nothing."""
     sheep = tuple(f"a woolly sheep by the sea {at}" for at in range(24))
     models = {"student": tiny_model(), "teacher": ScriptedModel(lambda _: "number", name="teacher")}
-    predictor = distil(tmp_path, models, Extra(unlabelled=sheep))
+    spec, train, dev = TestDistilled().make_task()
+    context = FitContext(models, 0, tmp_path, extra=Extra(unlabelled=sheep))
+    predictor = Distilled(replace(QUICK, epochs=3)).fit(spec, train, dev, context)
     found = [prediction.output for prediction in predictor.predict([f"a woolly sheep {at}" for at in range(9)])]
     assert found.count("number") >= 8
 
@@ -100,8 +102,8 @@ def test_what_the_teacher_says_is_what_is_learned(tmp_path: Path) -> None:
 def test_answers_that_are_none_of_the_labels_and_failures_are_left_out_and_counted(tmp_path: Path) -> None:
     odd = ScriptedModel(lambda asked: "perhaps" if "dog" in asked[-1].content else script(asked), name="odd")
     told = distil(tmp_path, {"student": tiny_model(), "teacher": odd}).describe()
-    assert told["inputs without an answer"] == sum("dog" in text for text in MORE) == 4
-    assert told["answers from the teacher"] == len(MORE) - 4
+    assert told["inputs without an answer"] == sum("dog" in text for text in MORE) == 2
+    assert told["answers from the teacher"] == len(MORE) - 2
 
 
 def test_without_a_teacher_the_best_prompt_rung_on_dev_is_one(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_the_loss_is_the_cross_entropy_with_the_teacher_and_falls_to_its_entropy
 def test_held_back_text_becomes_likelier_and_the_task_is_learned_from_there(tmp_path: Path) -> None:
     told = TestPretrained().fitted(tmp_path, {"student": tiny_model()}).describe()
     before, after = told["nats a token of held-back text, before and after reading"]
-    assert after < before - 0.5
+    assert after < before - 0.1
     assert told["documents"] == 2
     assert told["dev checks"][0]["step"] == 0, "the task did not start from what was read"
 
@@ -218,7 +220,7 @@ def test_held_back_text_becomes_likelier_and_the_task_is_learned_from_there(tmp_
 def test_reading_that_is_of_no_use_is_no_start(tmp_path: Path) -> None:
     class Wild(TestPretrained):
         def make_rung(self) -> Rung:
-            return Pretrained(QUICK, replace(QUICK, epochs=1, learning_rate=1.0, dev_checks_per_epoch=1))
+            return Pretrained(QUICK, replace(QUICK, learning_rate=1e-30))
 
     told = Wild().fitted(tmp_path, {"student": tiny_model()}).describe()
     assert "no likelier" in told["reading was of no use"]
@@ -270,7 +272,7 @@ train = 60
 dev = 40
 test = 200
 [target]
-at_least = 0.97
+at_least = 0.9
 [ladder]
 rungs = ["distilled", "majority"]
 [training]

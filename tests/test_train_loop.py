@@ -261,7 +261,7 @@ def test_the_recipes_rate_and_clipping_are_those_of_the_steps(tmp_path: Path, cl
     """AdamW's first step moves each weight by the rate, whatever its gradient, unless that is next to nothing."""
     recipe = replace(RECIPE, epochs=4, step_examples=100, warmup_share=0.5, clip_norm=clip_norm)
     with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path, recipe, working=stop_at(2, interrupt))
+        tune(tmp_path, recipe, working=stop_at(1, interrupt))
     adapter = torch.load(tmp_path / CHECKPOINT, weights_only=True)["adapter"]
     largest = max(float(weight.abs().max()) for name, weight in adapter.items() if "lora_B" in name)
     assert recipe.rate_at(0, 4) == 0.005

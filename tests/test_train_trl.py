@@ -41,7 +41,8 @@ def assert_same_course(one: Tuned, other: Tuned, *, tolerance: float = 1e-3) -> 
     assert one.losses == pytest.approx(other.losses, rel=tolerance)
     assert [check.step for check in one.checks] == [check.step for check in other.checks]
     for mine, theirs in zip(one.checks, other.checks, strict=True):
-        assert asdict(mine) == pytest.approx(asdict(theirs), rel=tolerance)
+        for name, value in asdict(theirs).items():
+            assert getattr(mine, name) == (None if value is None else pytest.approx(value, rel=tolerance))
     assert farthest(one, other) < tolerance
     assert (one.steps, one.tokens, one.trainable_parameters) == (other.steps, other.tokens, other.trainable_parameters)
 
@@ -99,14 +100,14 @@ def test_a_step_may_be_cut_as_one_likes(tmp_path: Path, pass_tokens: int) -> Non
 
 
 def test_a_prompts_token_is_never_a_target(tmp_path: Path) -> None:
-    """Trap 11: the logits at the places that predict a prompt's token have no slope, so that its label is nothing."""
+    """Trap 11: what the head reads has no slope where a prompt's token comes next, so that its label is nothing."""
     module, slopes = tiny_module(), []
 
-    def watch(_head: Any, _inputs: Any, logits: Any) -> None:
-        if logits.requires_grad:
-            logits.register_hook(slopes.append)
+    def watch(_norm: Any, _inputs: Any, hidden: Any) -> None:
+        if hidden.requires_grad:
+            hidden.register_hook(slopes.append)
 
-    module.lm_head.register_forward_hook(watch)
+    module.model.norm.register_forward_hook(watch)
     tune(trl, tmp_path, replace(ONE_STEP, pass_tokens=4096), module=module)
     sloping = sum(int((slope.abs().sum(-1) > 0).sum()) for slope in slopes)
     assert sloping == sum(row.labelled for row in data()[0])
@@ -145,9 +146,7 @@ def test_a_plan_gives_each_step_its_examples_once_whatever_the_processes() -> No
         for step in range(plan.steps):
             laid = plan.laid[step * plan.slots : (step + 1) * plan.slots]
             chosen = loop.step_examples(RECIPE, len(rows), step, seed=3)
-            assert sorted(row.input_ids for row in laid if row is not BLANK) == sorted(
-                rows[at].input_ids for at in chosen
-            )
+            assert sorted(at for at in laid if at != BLANK) == sorted(chosen)
         assert plan.slots == processes * plan.passes * plan.rows_at_once
         assert len(plan.laid) == plan.steps * plan.slots
 
@@ -166,14 +165,14 @@ def test_the_base_stays_as_it_was_and_the_seed_of_torch_too(tmp_path: Path) -> N
     assert module.config._attn_implementation == tiny_module().config._attn_implementation
 
 
-@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize("step", [4, 9])
 def test_an_interrupted_training_resumes_and_ends_in_the_same_bits(tmp_path: Path, whole: Tuned, step: int) -> None:
-    """Trap 15, from the last dev check."""
+    """Trap 15: Ctrl-C loses no whole step."""
     with pytest.raises(KeyboardInterrupt):
         tune(trl, tmp_path, working=stop_at(step, interrupt))
     seen: list[int] = []
     resumed = tune(trl, tmp_path, working=lambda _text, done, _total: seen.append(done))
-    assert seen[0] == max(check for check in RECIPE.check_steps(18) if check < step)
+    assert seen[0] == step
     assert same_bits(resumed, whole)
     assert (resumed.checks, resumed.losses) == (whole.checks, whole.losses)
 

@@ -304,6 +304,7 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "touches_target": _touches_target(result, facts.task.target),
         "more_sentence": more_sentence(result),
         "fit": _fit(run),
+        "training": evidence.training(run),
         "steady": steady_sentences(result.consistency),
         "race_seconds": run.race_seconds if run else 0.0,
         "right_count": len(rows) - result.unscored if graded else sum(map(evidence.is_right, rows)),
@@ -360,6 +361,8 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
     for key, value in (plain(run.fit) if run else {}).items():
+        if key == "loss by step":  # drawn, not told
+            continue
         text = phrase(value)
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})
     return rows

@@ -88,8 +88,10 @@ def _fresh(
     findings: Findings,
 ) -> list[Input]:
     """The inputs, each once, that no example holds already."""
-    distinct = {form_of(value): value for value in reversed(inputs)}
-    found = [value for form, value in reversed(distinct.items())]
+    distinct: dict[str, Input] = {}
+    for value in inputs:
+        distinct.setdefault(form_of(value), value)
+    found = list(distinct.values())
     labelled = {form_of(value) for value in known}
     fresh = [value for value in found if form_of(value) not in labelled]
     kept = _unlike(fresh, held, settings)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from luthier.errors import DataError, MissingExtra, StoreError
 from luthier.models.quiet import quiet
@@ -34,6 +37,7 @@ try:
     from transformers.trainer_callback import PrinterCallback
 
     with quiet():
+        from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 except ImportError as error:
     raise MissingExtra("trl", 'training with backend = "trl"') from error
@@ -42,8 +46,8 @@ except ImportError as error:
 TRAINER = "trl-1"
 STATE = "luthier.pt"
 IGNORED = -100
-# a row without any label adds nothing to a loss: it fills a step up, so that all processes have equally many
-BLANK = TrainRow((0, 0), 1)
+# stands for a row without any label: it adds nothing to a loss, and fills a step up for processes to have equally many
+BLANK = -1
 GPU_PASSES = 8
 
 
@@ -63,7 +67,8 @@ def fine_tune(
 
     Each step has the loop's examples, so that the weights differ from the loop's by rounding alone. In a process that
     `accelerate launch` started, the processes divide each step; all of them return the same. It goes on from the last
-    dev check. Does not cover: models that one device cannot hold (FSDP).
+    dev check, and after Ctrl-C, where it is one process, from the last whole step. Does not cover: models that one
+    device cannot hold (FSDP).
     """
     if not rows or not dev:
         raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")
@@ -72,15 +77,23 @@ def fine_tune(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     key = digest(TRAINER, processes, asdict(recipe), data, seed, base_fingerprint, begun)
     plan = Plan.of(rows, recipe, seed=seed, processes=processes, on_cpu=module.device.type == "cpu")
-    model = _model(module, recipe, seed=seed, start=start)
     folder = workdir / f"trl-{key[:12]}"
-    watch = _Watch(model, rows, dev, recipe, plan, folder, working, checked_first=start is not None)
     try:
         with quiet(), _seed_kept():
-            trainer = _trainer(model, plan, recipe, folder, seed, on_cpu=module.device.type == "cpu")
+            model = _model(module, recipe, seed=seed, start=start)
+            watch = _Watch(model, rows, dev, recipe, plan, folder, working, checked_first=start is not None)
+            trainer = _trainer(
+                model, plan, plan.dataset(rows), recipe, folder, seed, on_cpu=module.device.type == "cpu"
+            )
             trainer.add_callback(watch)
             last = watch.resume()
-            trainer.train(resume_from_checkpoint=last)
+            try:
+                trainer.train(resume_from_checkpoint=last)
+            except KeyboardInterrupt:
+                if processes == 1 and not watch.moving:
+                    trainer._save_checkpoint(trainer.model_wrapped, None)
+                    watch.on_save(trainer.args, trainer.state, trainer.control)
+                raise
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"the checkpoint cannot be written: {error}",
@@ -95,9 +108,12 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of all steps, one behind the other, `slots` a step; each process takes `passes` times `rows_at_once`."""
+    """Which row stands where: `slots` a step, one step behind the other; `BLANK` is a row without any label.
 
-    laid: tuple[TrainRow, ...]
+    Each process takes `passes` times `rows_at_once` of a step.
+    """
+
+    laid: tuple[int, ...]
     steps: int
     slots: int
     rows_at_once: int
@@ -112,33 +128,32 @@ class Plan:
         each = -(-recipe.step_examples // processes)
         slots = each * processes
         steps = recipe.epochs * recipe.steps_per_epoch(len(rows))
-        longest = max(len(row.input_ids) for row in rows)
+        lengths = [len(row.input_ids) for row in rows]
+        longest = max(lengths)
         room = recipe.pass_tokens * (1 if on_cpu else GPU_PASSES)
         at_once = max(size for size in range(1, each + 1) if each % size == 0 and size * longest <= max(room, longest))
-        laid: list[TrainRow] = []
+        laid: list[int] = []
         for step in range(steps):
-            chosen = [rows[at] for at in step_examples(recipe, len(rows), step, seed=seed)]
-            chosen.sort(key=lambda row: -len(row.input_ids))
+            chosen = sorted(step_examples(recipe, len(rows), step, seed=seed), key=lambda at: -lengths[at])
             laid += chosen + [BLANK] * (slots - len(chosen))
-        padded = (len(laid[at].input_ids) * at_once for at in range(0, len(laid), at_once))
-        tokens = sum(len(row.input_ids) for row in laid if row is not BLANK)
-        return cls(tuple(laid), steps, slots, at_once, each // at_once, longest, tokens, sum(padded))
+        known = [2 if at == BLANK else lengths[at] for at in laid]
+        return cls(
+            tuple(laid),
+            steps,
+            slots,
+            at_once,
+            each // at_once,
+            longest,
+            tokens=sum(lengths[at] for at in laid if at != BLANK),
+            tokens_run=sum(known[at] * at_once for at in range(0, len(known), at_once)),
+        )
 
-
-class _Laid(torch.utils.data.Dataset):  # type: ignore[misc]  # torch is untyped here
-    """A plan's rows, as ids and labels."""
-
-    def __init__(self, rows: Sequence[TrainRow]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, at: int) -> dict[str, list[int]]:
-        row = self.rows[at]
-        labelled = () if row is BLANK else row.input_ids[row.labels_from :]
-        unlabelled = len(row.input_ids) - len(labelled)
-        return {"input_ids": list(row.input_ids), "labels": [IGNORED] * unlabelled + list(labelled)}
+    def dataset(self, rows: Sequence[TrainRow]) -> Any:
+        """The rows as ids and labels, each once, and their places beside them."""
+        labels = [[IGNORED] * row.labels_from + list(row.input_ids[row.labels_from :]) for row in rows]
+        ids = [list(row.input_ids) for row in rows]
+        data = Dataset.from_dict({"input_ids": [*ids, [0, 0]], "labels": [*labels, [IGNORED] * 2]})
+        return data.select([len(rows) if at == BLANK else at for at in self.laid])
 
 
 # ---------------------------------------------------------------- the trainer
@@ -189,7 +204,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped here
         return self.lr_scheduler
 
 
-def _trainer(model: Any, plan: Plan, recipe: Recipe, folder: Path, seed: int, *, on_cpu: bool) -> Any:
+def _trainer(model: Any, plan: Plan, data: Any, recipe: Recipe, folder: Path, seed: int, *, on_cpu: bool) -> Any:
     half = not on_cpu and torch.cuda.is_bf16_supported()
     arguments = SFTConfig(
         output_dir=str(folder),
@@ -220,13 +235,10 @@ def _trainer(model: Any, plan: Plan, recipe: Recipe, folder: Path, seed: int, *,
         # half the memory of long rows for a third more time: as the loop does it
         gradient_checkpointing=not on_cpu and plan.longest > recipe.pass_tokens,
         dataloader_pin_memory=not on_cpu,
-        ddp_backend="gloo" if on_cpu else None,
         ddp_find_unused_parameters=False,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs are for several processes, not for DataParallel
-    trainer = _Trainer(
-        recipe=recipe, model=model, args=arguments, train_dataset=_Laid(plan.laid), processing_class=_padder()
-    )
+    trainer = _Trainer(recipe=recipe, model=model, args=arguments, train_dataset=data, processing_class=_padder())
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -239,9 +251,14 @@ def _padder() -> Any:
 
 @contextmanager
 def _seed_kept() -> Iterator[None]:
-    """The trainer seeds torch as a whole; who called goes on with its own numbers."""
-    with torch.random.fork_rng(devices=[]):
-        yield
+    """The trainer seeds everything there is; who called goes on with its own numbers."""
+    plain, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(array)
 
 
 # ---------------------------------------------------------------- losses, dev checks, checkpoints
@@ -282,6 +299,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         self.note = why_not_shared(self.module, rows)
         self.state = _State()
         self.started = time.perf_counter()
+        self.moving = True  # whether a step is between its weights and its record: then no checkpoint is exact
 
     # ------------------------------------------------------------ called by the trainer
 
@@ -289,6 +307,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         self.started = time.perf_counter() - self.state.seconds
         if self.checked_first and not self.state.checks:
             self._check(0)
+        self.moving = state.global_step == 0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
+        self.moving = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
         control.should_save = state.global_step in self.check_steps
@@ -300,9 +322,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise diverged(step - 1, self.plan.steps, loss, norm, self.recipe, self.folder.parent)
         self.state.losses.append(loss)
-        self.working(progress(self.state.losses, self.state.checks, self.dev), step, self.plan.steps)
         if step in self.check_steps:
             self._check(step)
+        self.moving = False
+        self.working(progress(self.state.losses, self.state.checks, self.dev), step, self.plan.steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
         """The last of a checkpoint's files: one without it is torn, and not resumed."""
