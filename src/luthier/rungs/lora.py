@@ -152,14 +152,15 @@ class LoraPredictor:
         return self.base.with_adapter(self.adapter)
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        replies = ask(self.model, self._prompts(inputs), self.labels, self.writing, scores="best")
+        replies = ask(self.model, self.prompts(inputs), self.labels, self.writing, scores="best")
         return [self.answer(reply) for reply in replies]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, or answers written."""
-        return ask(self.model, self._prompts(inputs), self.labels, self.writing)
+        return ask(self.model, self.prompts(inputs), self.labels, self.writing)
 
-    def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+    def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        """The whole conversation for each input, up to where the model answers."""
         return [_prompt(self.system, value, self.writing) for value in inputs]
 
     def answer(self, reply: Reply) -> Prediction:
