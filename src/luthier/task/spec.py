@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.guarding import GuardSection
 from luthier.task.kinds import RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
@@ -338,6 +339,7 @@ class File(Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    guard: GuardSection = Field(default=GuardSection())
     remote: dict[str, RemoteSection] = Field(default={})
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
