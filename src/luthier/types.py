@@ -260,6 +260,17 @@ class Limits:
     max_tokens: int | None = None
 
 
+Backend = Literal["auto", "loop", "trl"]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Where fine-tunes run. `processes`: how many share one, each on a device of its own where there are GPUs."""
+
+    backend: Backend = "auto"
+    processes: int = 1
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Texts to unit vectors, float32 of shape (len(texts), dimension), in the order of the texts."""
@@ -543,6 +554,7 @@ class TaskSpec:
     rubric: str = ""
     scale: Scale = "yes/no"
     guard: GuardRules = GuardRules()
+    training: Training = Training()  # where fine-tunes run
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -16,8 +16,10 @@ import numpy as np
 
 from luthier.errors import ModelError
 from luthier.evaluate.scorers import dev_scorer
-from luthier.types import Example, FitContext, Input, Prediction, TaskSpec
+from luthier.train.general import dev_part
+from luthier.types import Example, FitContext, GuardRules, Input, Prediction, TaskSpec
 
+VERSION = 1  # changes with how a strength is chosen
 SCALES = (0.75, 0.5, 0.25)
 DEV_EXAMPLES = 100
 FULL = 1.0
@@ -68,17 +70,27 @@ def choose(trials: Sequence[Trial], at_least: float) -> Trial:
     return max(within or trials, key=lambda trial: (trial.dev_score if within else 0.0, trial.scale))
 
 
+def search_content(rules: GuardRules) -> tuple[Any, ...]:
+    """What the address of a fit has to say of the search, besides the task's target.
+
+    Not the documentation that is read: which paragraphs a newer package has is no reason to train again.
+    """
+    texts = None if rules.text is None else dev_part(rules).fingerprint
+    margins = (rules.alpha, rules.nll_margin, rules.accuracy_margin, rules.kl_ceiling, rules.stop_margin)
+    return (VERSION, texts, rules.documents, rules.document_tokens, rules.items, margins)
+
+
 def repaired(
-    predictor: Any, task: TaskSpec, dev: Sequence[Example], context: FitContext
+    predictor: Scalable, task: TaskSpec, dev: Sequence[Example], context: FitContext
 ) -> tuple[Any, Mapping[str, Any]]:
     """The predictor at the strength to race, and what to tell of the search: chosen on dev and the guard's dev part.
 
-    Nothing is searched where the guard's dev part has nothing against the full strength, where `[guard] repair` is off,
-    or where the predictor cannot be scaled.
+    Nothing is searched where the guard's dev part has nothing against the full strength or where `[guard] repair` is
+    off.
     """
     from luthier.train.guard import Guard, Memory
 
-    if not task.guard.repair or not isinstance(predictor, Scalable) or not dev:
+    if not task.guard.repair or not dev:
         return predictor, {}
     search = _Search(predictor, task, _sample(dev, context.seed), context, Guard.of_dev(task.guard), Memory())
     trials = {FULL: search.tried(FULL)}
@@ -86,9 +98,9 @@ def repaired(
         try:
             trials |= {scale: search.tried(scale) for scale in SCALES}
         except ModelError as error:
-            return predictor, {"adapter scale": FULL, "scales tried": [asdict(trials[FULL])], "not scaled": error.what}
+            return predictor, {"strength": FULL, "strengths tried": [asdict(trials[FULL])], "no other": error.what}
     best = choose(list(trials.values()), task.target.at_least)
-    told = {"adapter scale": best.scale, "scales tried": [asdict(trial) for trial in trials.values()]}
+    told = {"strength": best.scale, "strengths tried": [asdict(trial) for trial in trials.values()]}
     return search.at(best.scale), told
 
 

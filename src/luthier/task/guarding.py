@@ -8,7 +8,7 @@ from luthier.task.section import Section, problem
 from luthier.types import GuardRules
 
 _DEFAULT = GuardRules()
-FEWEST_DOCUMENTS = 20
+FEWEST_DOCUMENTS = 32
 FEWEST_ITEMS = 200
 
 

@@ -18,7 +18,7 @@ from luthier.task.records import Findings, Record, labels_of, records_of, with_c
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
-from luthier.types import Example, GuardRules, Task, TaskSpec, digest
+from luthier.types import Example, GuardRules, Task, TaskSpec, Training, digest
 
 # a cluster of near-copies above this share of the data says that the threshold links what is not the same
 _LARGE_CLUSTER = 0.1
@@ -140,6 +140,7 @@ def _spec(settings: Settings, schema: Schema | None, distinct: Sequence[Distinct
         schema=None if schema is None else schema.content,
         rubric=settings.rubric,
         scale=settings.scale,
+        training=settings.training,
     )
 
 
@@ -251,6 +252,8 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
     if spec.kind == "classification":
         for name in ("max_tokens", "schema", "rubric", "scale"):
             del content[name]
+    if spec.training == Training():  # as before there was a choice
+        del content["training"]
     return content
 
 

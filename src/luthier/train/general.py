@@ -11,19 +11,20 @@ import inspect
 import re
 import sysconfig
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from luthier.errors import DataError
-from luthier.types import Message, digest
+from luthier.types import GuardRules, Message, digest
 
 VERSION = 1  # changes with the places below, with what counts as prose, and with the prompts
 Part = Literal["dev", "certificate"]
 
 FEWEST_WORDS = 40
+DEV_PROMPTS = 16
 OF_ONE_PLACE = 4
 # code, markup, formulas and tables are no prose
 _NO_PROSE = re.compile(r"[<>={}\[\]|\\_*~^@#$]|::|\.\.\.|https?:|``|\(\)")
@@ -35,10 +36,10 @@ _STDLIB = (
     "collections/__init__ configparser copy csv dataclasses datetime difflib dis doctest email/charset "
     "email/feedparser email/header email/headerregistry email/message fileinput fractions ftplib functools gzip "
     "http/client http/cookiejar http/server imaplib inspect io json/decoder logging/handlers multiprocessing/pool "
-    "optparse os pathlib pdb pickle pkgutil pstats py_compile queue random sched shutil smtplib socket socketserver ssl statistics "
-    "subprocess tarfile tempfile textwrap threading timeit tkinter/ttk tokenize trace traceback turtle typing "
-    "unittest/case unittest/mock urllib/parse urllib/request weakref xml/sax/handler xml/sax/xmlreader zipfile "
-    "zipimport"
+    "optparse os pathlib pdb pickle pkgutil pstats py_compile queue random sched shutil smtplib socket socketserver "
+    "ssl statistics subprocess tarfile tempfile textwrap threading timeit tkinter/ttk tokenize trace "
+    "traceback turtle typing unittest/case unittest/mock urllib/parse urllib/request weakref xml/sax/handler "
+    "xml/sax/xmlreader zipfile zipimport"
 )
 _SKLEARN = (
     "cluster/_birch cluster/_spectral ensemble/_bagging ensemble/_forest feature_selection/_rfe linear_model/_logistic "
@@ -124,6 +125,17 @@ def general(part: Part, *, documents: int, prompts: int, text: str | None = None
         short = min(len(QUESTIONS) // 2, prompts // 2)
         asked = [*asked[:short], *asked[len(QUESTIONS) // 2 : len(QUESTIONS) // 2 + prompts - short]]
     return General(tuple(one.text for one in chosen), tuple((Message("user", prompt),) for prompt in asked))
+
+
+def halved(rules: GuardRules) -> GuardRules:
+    """The rules by which choices are made: half as many texts, and a few prompts."""
+    return replace(rules, documents=rules.documents // 2, prompts=DEV_PROMPTS)
+
+
+def dev_part(rules: GuardRules) -> General:
+    """What choices are made on."""
+    half = halved(rules)
+    return general("dev", documents=half.documents, prompts=half.prompts, text=rules.text)
 
 
 @dataclass(frozen=True, slots=True)

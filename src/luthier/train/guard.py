@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from luthier import stats
-from luthier.train.general import General, general
+from luthier.train.general import General, dev_part, general, halved
 from luthier.train.suites import (
     REPLY_TOKENS,
     STOPS,
@@ -32,7 +32,6 @@ VERSION = 1  # changes with how readings are judged
 DIVERGENCE = "KL(base || tuned)"
 TASK_DIVERGENCE = "KL on the task's own prompts"
 DIVERGENCE_PROMPTS = 24
-DEV_PROMPTS = 16
 FEWEST_UNITS = 16
 
 Status = Literal["passed", "failed", "not shown", "refused", "reported"]
@@ -126,8 +125,7 @@ class Guard:
     @classmethod
     def of_dev(cls, rules: GuardRules) -> Guard:
         """A smaller guard on other texts and prompts, for choices: what it saw is not in the certificate."""
-        half = replace(rules, documents=max(FEWEST_UNITS, rules.documents // 2), prompts=DEV_PROMPTS)
-        texts = general("dev", documents=half.documents, prompts=half.prompts, text=rules.text)
+        half, texts = halved(rules), dev_part(rules)
         return cls(half, texts, (Texts(texts, half), Replies(texts, half)))
 
     @property
