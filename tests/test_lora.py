@@ -13,7 +13,8 @@ from tiny_models import tiny_model
 
 from luthier.errors import DataError, ModelError
 from luthier.rungs import load_predictor
-from luthier.rungs.lora import Lora, LoraPredictor
+from luthier.rungs.lora import Lora
+from luthier.rungs.tuned import TunedPredictor
 from luthier.testing import RungContract
 from luthier.train.recipe import Recipe
 from luthier.types import Event, Example, FitContext, Rung
@@ -29,7 +30,7 @@ class TestLora(RungContract):
         return {"student": tiny_model()}
 
 
-def fit(workdir: Path, *, models: Mapping[str, Any] | None = None, rung: Lora = QUICK, **more: Any) -> LoraPredictor:
+def fit(workdir: Path, *, models: Mapping[str, Any] | None = None, rung: Lora = QUICK, **more: Any) -> TunedPredictor:
     spec, train, dev = TestLora().make_task()
     context = FitContext(models or {"student": tiny_model()}, 0, workdir, "lora@tiny", **more)
     return rung.fit(spec, train, dev, context)

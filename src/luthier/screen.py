@@ -54,6 +54,7 @@ class Ladder:
     _live: Live | None = field(default=None, init=False)
     _task: tuple[str, str] = field(default=("", ""), init=False)
     _since: float = field(default=0.0, init=False)
+    _from: float = field(default=0.0, init=False)
     _told: float = field(default=0.0, init=False)
     _status: str = field(default="", init=False)
 
@@ -102,6 +103,7 @@ class Ladder:
         task = (event.candidate or "", event.text.split(",")[0])
         if task != self._task:
             self._task, self._since, self._told = task, time.monotonic(), 0.0
+            self._from = event.done / event.total if event.total else 0.0
         if self._live is None and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             done = f" {event.done / event.total:.0%}" if event.total and event.done else ""
@@ -110,7 +112,8 @@ class Ladder:
             return event.text
         share = min(1.0, event.done / event.total)
         passed = time.monotonic() - self._since
-        left = f", {duration(passed * (1 - share) / share)} left" if share > 0.02 and passed > 1 else ""
+        here = share - self._from  # what was resumed took no time now
+        left = f", {duration(passed * (1 - share) / here)} left" if here > 0.02 and passed > 1 else ""
         full = round(10 * share)
         return f"{event.text} {'━' * full}{'╌' * (10 - full)} {share:.0%}{left}"
 

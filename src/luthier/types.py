@@ -260,6 +260,17 @@ class Limits:
     max_tokens: int | None = None
 
 
+Backend = Literal["auto", "loop", "trl"]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Where fine-tunes run. `processes`: how many share one, each on a device of its own where there are GPUs."""
+
+    backend: Backend = "auto"
+    processes: int = 1
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Texts to unit vectors, float32 of shape (len(texts), dimension), in the order of the texts."""
@@ -440,6 +451,7 @@ class EvalRun:
     gave_up: bool = False
     consistency: Mapping[str, Any] = field(default_factory=dict)
     not_measured: str | None = None
+    guard: Mapping[str, Any] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -487,9 +499,35 @@ class CandidateResult:
     unsettled: tuple[str, ...] = ()
     consistency: Mapping[str, Any] = field(default_factory=dict)
     rates: Mapping[str, Estimate] = field(default_factory=dict)
+    guard: Mapping[str, Any] | None = None
 
 
 # ---------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRules:
+    """What a fine-tune must not forget, and how that is looked at: `[guard]` in luthier.toml says what each is.
+
+    `text`, `probe` and `tasks` are paths; a loaded task has them absolute.
+    """
+
+    required: bool = True
+    repair: bool = True
+    alpha: float = 0.05
+    nll_margin: float = 0.05  # nats a token
+    accuracy_margin: float = 0.03
+    kl_ceiling: float = 0.5  # nats a token
+    stop_margin: float = 0.15
+    task_margin: float = 0.05
+    documents: int = 100
+    document_tokens: int = 64
+    items: int = 1000
+    prompts: int = 48
+    text: str | None = None
+    probe: str | None = None
+    tasks: tuple[str, ...] = ()
+    task_examples: int = 300
 
 
 @dataclass(frozen=True)
@@ -515,6 +553,8 @@ class TaskSpec:
     schema: Mapping[str, Any] | None = None
     rubric: str = ""
     scale: Scale = "yes/no"
+    guard: GuardRules = GuardRules()
+    training: Training = Training()  # where fine-tunes run
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import torch
 
 from luthier.models import catalog
 from luthier.rungs.base import conversation
-from luthier.rungs.lora import SYSTEM, Lora, LoraPredictor
+from luthier.rungs.lora import Lora
+from luthier.rungs.tuned import SYSTEM, TunedPredictor
 from luthier.train.recipe import Recipe
 from luthier.train.rows import train_row
 from luthier.train.tree import why_not_shared
@@ -29,7 +30,7 @@ OVERFIT = Recipe(epochs=2, dev_checks_per_epoch=1)
 @dataclass(frozen=True)
 class Overfitted:
     model: Any
-    predictor: LoraPredictor
+    predictor: TunedPredictor
     examples: list[Example]
     before: str
 

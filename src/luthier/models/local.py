@@ -16,7 +16,7 @@ from luthier.models.generation import Generated, Prompt, generate_packed, genera
 from luthier.models.packing import Item, Trie, build_trie
 from luthier.models.quiet import quiet
 from luthier.models.walk import WORTH_A_WALK, Walked, find_best
-from luthier.models.weights import adapter_fingerprint, merge_adapter, weights_fingerprint
+from luthier.models.weights import adapter_fingerprint, merge_adapter, trained_fingerprint, weights_fingerprint
 from luthier.types import Message, Reply, Request, Usage, digest
 
 if TYPE_CHECKING:
@@ -64,14 +64,19 @@ class LocalModel:
         fingerprint: str,
         max_row_tokens: int = ROW_TOKENS,
         end: End = "turn",
+        folder: Path | None = None,
     ) -> None:
-        """Around a module that is loaded already; `fingerprint` stands for its weights, the caller knows them."""
+        """Around a module that is loaded already; `fingerprint` stands for its weights, the caller knows them.
+
+        `folder` is where the weights came from, for those who need them in another precision.
+        """
         self.module = module
         self.tokenizer = tokenizer
         self.name = name
         self.chat = Chat(tokenizer)
         self.max_row_tokens = max_row_tokens
         self.end = end
+        self.folder = folder
         self._weights = fingerprint
         self._prefix = PrefixCache(module)
         self._tries: dict[tuple[Any, ...], Trie] = {}
@@ -98,26 +103,28 @@ class LocalModel:
         with quiet():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-                module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
             except Exception as error:  # each file format has errors of its own; all of them are the folder's
-                raise ModelError(
-                    f"it is not a model that transformers can load: {error}",
-                    where=str(folder),
-                    fix="point to a folder with config.json, *.safetensors and tokenizer.json",
-                ) from error
-        module = module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end)
+                raise _no_model(folder, error) from error
+        module = _module_of(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end, folder=folder)
         return model if adapter is None else model.with_adapter(adapter)
 
     def with_adapter(self, folder: Path) -> LocalModel:
         """A copy of this model with the PEFT LoRA adapter in `folder` merged into its weights, in fp32."""
         weights = digest(self._weights, "adapter", adapter_fingerprint(folder))
-        merged = merge_adapter(copy.deepcopy(self.module), folder)
+        return self._with(merge_adapter(copy.deepcopy(self.module), folder), weights)
+
+    def with_weights(self, folder: Path) -> LocalModel:
+        """This model with the weights of a full fine-tune in `folder`, in fp32; the tokenizer stays."""
+        weights = digest(self._weights, "weights", trained_fingerprint(folder))
+        return self._with(_module_of(folder, self.module.device), weights)
+
+    def _with(self, module: Any, fingerprint: str) -> LocalModel:
         return LocalModel(
-            merged,
+            module,
             self.tokenizer,
             name=self.name,
-            fingerprint=weights,
+            fingerprint=fingerprint,
             max_row_tokens=self.max_row_tokens,
             end=self.end,
         )
@@ -277,6 +284,23 @@ class LocalModel:
                 yield
         finally:
             self.module.train(was_training)
+
+
+def _module_of(folder: Path, device: Any) -> Any:
+    with quiet():
+        try:
+            module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        except Exception as error:  # each file format has errors of its own; all of them are the folder's
+            raise _no_model(folder, error) from error
+    return module.to(device).eval()
+
+
+def _no_model(folder: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"it is not a model that transformers can load: {error}",
+        where=str(folder),
+        fix="point to a folder with config.json, *.safetensors and tokenizer.json",
+    )
 
 
 def _each(requests: Sequence[Request], prepare: Callable[[Request], T]) -> list[T | str]:

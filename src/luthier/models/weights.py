@@ -45,6 +45,19 @@ def adapter_fingerprint(folder: Path) -> str:
     return digest(_sha256(weights), _config(folder / "adapter_config.json"))
 
 
+def trained_fingerprint(folder: Path) -> str:
+    """The hash of a full fine-tune's weights; unlike that of a model's folder it leaves no note there.
+
+    Raises ModelError where the folder holds none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(
+            "there are no weights (*.safetensors) here", where=str(folder), fix="fit it again: something was deleted"
+        )
+    return digest([[path.name, _sha256(path)] for path in files], _config(folder / "config.json"))
+
+
 def merge_adapter(module: Any, folder: Path) -> Any:
     """`module` with the PEFT adapter in `folder` merged into it, in the module's own precision; tied weights stay tied.
 

@@ -10,17 +10,21 @@ from luthier.errors import SpecError, StoreError
 from luthier.rungs.base import read_predictor
 from luthier.rungs.calibrated import Calibrated
 from luthier.rungs.combined import Combined
+from luthier.rungs.dora import Dora
 from luthier.rungs.embedding import Embedding, EmbeddingPredictor
 from luthier.rungs.few_shot import FewShot
+from luthier.rungs.full import Full
 from luthier.rungs.instructed import Instructed
-from luthier.rungs.lora import Lora, LoraPredictor
+from luthier.rungs.lora import Lora
 from luthier.rungs.majority import Majority, MajorityPredictor
 from luthier.rungs.many_shot import ManyShot
 from luthier.rungs.nearest import Nearest, NearestPredictor
 from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.qlora import QLora
 from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.tfidf import Tfidf, TfidfPredictor
+from luthier.rungs.tuned import TunedPredictor
 from luthier.rungs.zero_shot import ZeroShot
 from luthier.types import Kind, Predictor, Rung
 
@@ -38,6 +42,9 @@ LADDER: tuple[Rung, ...] = (
     Reasoned(),
     Combined(),
     Lora(),
+    Dora(),
+    Full(),
+    QLora(),
 )
 
 _PREDICTORS = {
@@ -49,7 +56,7 @@ _PREDICTORS = {
         EmbeddingPredictor,
         PromptPredictor,
         ReasonedPredictor,
-        LoraPredictor,
+        TunedPredictor,
     )
 }
 

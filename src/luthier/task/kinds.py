@@ -37,6 +37,8 @@ RULES: Mapping[Kind, KindRules] = {
 # rungs that can only choose among labels, and those that only serve where there are none; all others serve every kind
 CLOSED_SET_RUNGS = ("tfidf", "embedding", "calibrated", "reasoned")
 FREE_TEXT_RUNGS = ("nearest",)
+# further fine-tunes, minutes each: climbed only where [ladder] rungs names them
+ON_REQUEST = ("dora", "full", "qlora")
 
 
 def rungs_for(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
-from luthier.task.kinds import RULES, rungs_for
+from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
 from luthier.task.source import DataSection
 from luthier.task.spec import RUNG_NAMES, File, SplitSection
 from luthier.task.spelling import suggest
-from luthier.types import Constraints, Endpoint, Kind, Label, Limits, MetricName, Scale, Target
+from luthier.types import Constraints, Endpoint, GuardRules, Kind, Label, Limits, MetricName, Scale, Target, Training
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Settings:
     seed: int
     search_tokens: int
     consistency: int
+    guard: GuardRules
+    training: Training
     remote: dict[str, Endpoint]
     limits: Limits
     cached: bool
@@ -70,11 +72,13 @@ def settings(file: File, where: str) -> Settings:
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
         constraints=Constraints(local_only=file.constraints.local_only),
-        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, RUNG_NAMES)),
+        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
+        guard=file.guard.noun(),
+        training=Training(file.training.backend, file.training.processes),
         remote={
             name: file.remote[name].noun(name)
             for name in file.models.model_dump(exclude_none=True).values()

@@ -10,16 +10,17 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from luthier.task.kinds import RULES
+from luthier.task.guarding import GuardSection
+from luthier.task.kinds import ON_REQUEST, RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
-from luthier.types import About, Kind, MetricName, Scale
+from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
-    *("retrieved-shots", "reasoned", "combined", "lora"),
+    *("retrieved-shots", "reasoned", "combined", "lora", *ON_REQUEST),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 
@@ -265,7 +266,10 @@ class LadderSection(Section):
 
     rungs: list[str] | None = Field(
         default=None,
-        description=f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}.",
+        description=(
+            f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}; without "
+            f"{', '.join(ON_REQUEST)}, which are further fine-tunes, minutes each, and have to be named."
+        ),
         json_schema_extra={"values": "list of text"},
     )
     seed: int = Field(
@@ -308,6 +312,33 @@ class LadderSection(Section):
         return [name for name in RUNG_NAMES if name in value]
 
 
+class TrainingSection(Section):
+    """Where fine-tunes run. Both backends get the same rows, in the same order, by the same recipe."""
+
+    backend: Backend = Field(
+        default="auto",
+        description=(
+            "`loop` is luthier's own loop, made for CPUs. `trl` is TRL's trainer (extra `trl`), for GPUs and for "
+            "several processes. `auto` takes `trl` on a GPU and for several processes, and `loop` otherwise."
+        ),
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "How many processes of this machine share a fine-tune, by `accelerate launch`: one a GPU. They divide the "
+            "examples of each step, so that their number changes no result but for rounding."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainingSection:
+        if self.backend == "loop" and self.processes > 1:
+            raise problem("the loop is one process", 'set backend = "trl", or remove `processes`')
+        return self
+
+
 class ModelsSection(Section):
     """Which model plays which role: by its name in the catalog, by a folder's path, or by a `[remote.NAME]` section."""
 
@@ -338,6 +369,8 @@ class File(Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    guard: GuardSection = Field(default=GuardSection())
+    training: TrainingSection = Field(default=TrainingSection())
     remote: dict[str, RemoteSection] = Field(default={})
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())

@@ -1,4 +1,4 @@
-"""The adapter: LoRA layers around a model that stays as it is, and their folder in PEFT's format."""
+"""The adapter: what a recipe makes trainable around or in a copy of a model, and the folder it is written to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from luthier.errors import MissingExtra, ModelError
 from luthier.models.quiet import quiet
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import Method, Recipe
 
 try:
     import torch
@@ -29,20 +29,32 @@ NAME = "default"
 
 
 def adapted(module: Any, recipe: Recipe, *, seed: int) -> Any:
-    """A copy of `module` with fresh LoRA layers, which alone are trainable; the frozen weights are shared, not copied.
+    """A copy of `module` in which alone what the recipe trains is trainable; `module` stays as it is.
 
-    The first outputs are those of `module`, since B is 0; A is drawn from PEFT's distribution by `seed` alone. Nothing
-    is ever dropped out. Raises ModelError where there is no linear layer to adapt.
+    LoRA and DoRA: fresh layers around weights that are frozen, and shared with `module`, not copied. QLoRA: the same
+    around `module` itself, which is 4 bits wide and nobody else's (`train.quantized`). Full: all weights of a real
+    copy, in which tied weights stay tied. The first outputs are those of `module`, since B is 0; A is drawn from PEFT's
+    distribution by `seed` alone. Nothing is ever dropped out. Raises ModelError where there is no linear layer to
+    adapt.
     """
-    # what deepcopy shall take instead of copying: the same memory, but frozen without freezing the original
-    shared: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
-    for parameter in module.parameters():
-        shared[id(parameter)] = torch.nn.Parameter(parameter.data, requires_grad=False)
+    if recipe.method == "full":
+        tuned = copy.deepcopy(module).requires_grad_(True)
+    else:
+        tuned = _with_layers(module, recipe, seed=seed)
+    for layer in tuned.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = _Frugal(layer.forward, recipe.pass_tokens)
+    return tuned.eval()
+
+
+def _with_layers(module: Any, recipe: Recipe, *, seed: int) -> Any:
     config = lora_config(recipe)
-    config._register_custom_module({torch.nn.Linear: LeanLinear})
+    if recipe.method == "lora":
+        config._register_custom_module({torch.nn.Linear: LeanLinear})
     try:
         with quiet():
-            tuned = inject_adapter_in_model(config, copy.deepcopy(module, shared), adapter_name=NAME)
+            around = module if recipe.method == "qlora" else frozen_copy(module)
+            tuned = inject_adapter_in_model(config, around, adapter_name=NAME)
     except ValueError as error:
         raise ModelError(f"no LoRA layers can be added: {error}", fix="choose another student model") from error
     generator = torch.Generator().manual_seed(seed)
@@ -52,10 +64,15 @@ def adapted(module: Any, recipe: Recipe, *, seed: int) -> Any:
             fresh = torch.empty(parameter.shape)
             torch.nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
             parameter.data.copy_(fresh)
-    for layer in tuned.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            layer.forward = _Frugal(layer.forward, recipe.pass_tokens)
-    return tuned.eval()
+    return tuned
+
+
+def frozen_copy(module: Any) -> Any:
+    """A copy whose weights are the same memory, frozen without freezing those of `module`."""
+    shared: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    for parameter in module.parameters():
+        shared[id(parameter)] = torch.nn.Parameter(parameter.data, requires_grad=False)
+    return copy.deepcopy(module, shared)
 
 
 def lora_config(recipe: Recipe) -> Any:
@@ -64,16 +81,36 @@ def lora_config(recipe: Recipe) -> Any:
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=0.0,
+        use_dora=recipe.method == "dora",
         target_modules="all-linear",
         bias="none",
         task_type="CAUSAL_LM",
     )
 
 
-def adapter_weights(module: Any) -> dict[str, Any]:
-    """A copy of the adapter's weights by PEFT's names, on the CPU."""
-    named = get_peft_model_state_dict(module, adapter_name=NAME, save_embedding_layers=False)
-    return {f"base_model.model.{name}": weight.detach().cpu().clone() for name, weight in sorted(named.items())}
+def trained_weights(module: Any, method: Method) -> dict[str, Any]:
+    """A copy of what was trained, on the CPU: an adapter's weights by PEFT's names, or all of a model's by its own."""
+    if method == "full":
+        found = dict(trainable(module))  # tied weights are named once
+    else:
+        found = get_peft_model_state_dict(module, adapter_name=NAME, save_embedding_layers=False)
+        found = {f"base_model.model.{name}": weight for name, weight in found.items()}
+    return {name: weight.detach().cpu().clone() for name, weight in sorted(found.items())}
+
+
+def put_weights(module: Any, weights: Mapping[str, Any], method: Method) -> None:
+    """Set what is trainable in `module` to what `trained_weights` gave. Raises ModelError where they do not fit."""
+    names = trained_weights(module, method).keys()
+    if names != weights.keys():
+        raise ModelError("the weights to start from are not those of this recipe", fix="start from the base model")
+    for name, parameter in trainable(module):
+        saved = name if method == "full" else _peft_name(name)
+        parameter.data.copy_(weights[saved])
+
+
+def _peft_name(name: str) -> str:
+    plain = name.replace(f".{NAME}", "")
+    return f"base_model.model.{plain.removesuffix('.weight') if 'lora_magnitude' in plain else plain}"
 
 
 def trainable(module: Any) -> list[tuple[str, Any]]:
@@ -94,6 +131,17 @@ def write_adapter(folder: Path, weights: Mapping[str, Any], recipe: Recipe, base
     save_file(dict(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     text = json.dumps(plain, indent=1, sort_keys=True)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_weights(folder: Path, weights: Mapping[str, Any], base: Any) -> None:
+    """A model folder of a full fine-tune: config, safetensors (what is tied stands in it once) and tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = base.module
+    named = dict(module.named_parameters(remove_duplicate=False))
+    buffers = {name: value for name, value in module.state_dict().items() if name not in named}
+    with quiet():
+        module.save_pretrained(folder, state_dict={**buffers, **weights})
+        base.tokenizer.save_pretrained(folder)
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,26 @@ class Check:
     """What was measured after `step` steps.
 
     `dev_accuracy`: the share of examples whose likeliest answer is right, each answer scored whole, end of turn
-    included; `dev_nll`: nats a token of the references; `train_loss`: the mean over the steps since the last check.
+    included; `dev_nll`: nats a token of the references; `train_loss`: the mean over the steps since the last
+    check, None where there was none yet.
     """
 
     step: int
     dev_accuracy: float
     dev_nll: float
-    train_loss: float
+    train_loss: float | None
 
     def better_than(self, other: Check) -> bool:
         """More right answers; among equals, the likelier ones, since 200 examples tie often."""
         return (self.dev_accuracy, -self.dev_nll) > (other.dev_accuracy, -other.dev_nll)
+
+
+def best_of(checks: Sequence[Check]) -> Check:
+    """The best, and among equals the first."""
+    best = checks[0]
+    for check in checks[1:]:
+        best = check if check.better_than(best) else best
+    return best
 
 
 def dev_scores(module: Any, dev: Sequence[DevRow], pass_tokens: int, *, shared: bool) -> tuple[float, float]:

@@ -1,11 +1,11 @@
-"""The training loop: LoRA on CPUs in fp32, resumable at each dev check, the same bits for the same seed."""
+"""The training loop: fine-tuning on CPUs in fp32, resumable after each step, the same bits for the same seed."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from luthier.errors import DataError, MissingExtra, ModelError, StoreError
-from luthier.train.adapter import adapted, adapter_weights, trainable
-from luthier.train.check import Check, dev_scores
+from luthier.train.adapter import adapted, put_weights, trainable, trained_weights
+from luthier.train.check import Check, best_of, dev_scores
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
@@ -27,7 +27,7 @@ except ImportError as error:
     raise MissingExtra("train", "fine-tuning") from error
 
 # changes whenever the same rows and recipe could give other weights: an older checkpoint is not resumed then
-LOOP = "loop-1"
+LOOP = "loop-2"
 CHECKPOINT = "training.pt"
 
 Working = Callable[[str, int, int], None]
@@ -35,7 +35,7 @@ Working = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Tuned:
-    """A fine-tune's best adapter, by PEFT's names, and how it came about."""
+    """A fine-tune's best weights, by PEFT's names where an adapter was trained, and how they came about."""
 
     weights: dict[str, Any]
     checks: tuple[Check, ...]
@@ -48,6 +48,8 @@ class Tuned:
     """Those that were run: what rows of a pass begin with alike is run once."""
     seconds: float
     """Of training and checking; those of a killed run after its last checkpoint are lost."""
+    losses: tuple[float, ...] = ()
+    """The mean loss of each step, in nats a labelled token."""
     note: str | None = None
     """Why rows were run one by one; None: they were not."""
 
@@ -60,6 +62,7 @@ class _State:
     checks: list[Check] = field(default_factory=list)
     best: dict[str, Any] | None = None
     losses: list[float] = field(default_factory=list)
+    """One a step."""
     tokens: int = 0
     tokens_run: int = 0
     seconds: float = 0.0
@@ -74,26 +77,55 @@ def fine_tune(
     seed: int,
     workdir: Path,
     base_fingerprint: str,
+    start: Mapping[str, Any] | None = None,
     working: Working = lambda _text, _done, _total: None,
 ) -> Tuned:
-    """Train LoRA layers around `module`, which itself stays as it is, and return the best adapter that a check saw.
+    """Train what the recipe trains of `module`, which itself stays as it is; return the best weights that a check saw.
 
     It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
-    it had never been interrupted. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
-    a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
-    machines, mixed precision, full fine-tunes.
+    it had never been interrupted; there is one at each dev check, and Ctrl-C leaves one at the last whole step. `start`
+    are the weights of an earlier fine-tune by the same method to begin with: they are checked first, and come back where
+    training does no better. Errors: DataError without rows or dev examples; ModelError when the loss is no longer a
+    number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several machines,
+    mixed precision.
     """
     if not rows or not dev:
         raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")
     data = [[asdict(row) for row in some] for some in (rows, dev)]
-    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint)
-    training = _Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working)
+    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
+    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint, begun)
+    training = Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working, start)
     training.resume()
     training.run()
     return training.result()
 
 
-class _Training:
+def diverged(step: int, steps: int, loss: float, norm: float, recipe: Recipe, where: Path) -> ModelError:
+    """The error of a step (from 0) whose loss or gradient is no longer a number."""
+    return ModelError(
+        f"training diverged: at step {step + 1} of {steps} the loss is {loss:.3g}, its slope {norm:.3g}",
+        where=str(where),
+        fix=f"lower the learning rate (now {recipe.learning_rate:g})",
+    )
+
+
+def progress(losses: Sequence[float], checks: Sequence[Check], dev: Sequence[DevRow]) -> str:
+    """How it goes; the share of right answers says nothing where there is only one answer to choose from."""
+    text = f"training, loss {losses[-1]:.2f}"
+    if not checks:
+        return text
+    choosing = any(len(item.rows) > 1 for item in dev)
+    return text + (f", dev {checks[-1].dev_accuracy:.2f}" if choosing else f", dev loss {checks[-1].dev_nll:.2f}")
+
+
+def step_examples(recipe: Recipe, examples: int, step: int, *, seed: int) -> list[int]:
+    """The examples of a step. A function of seed and step alone, so that the step is all a checkpoint must say."""
+    epoch, at = divmod(step, recipe.steps_per_epoch(examples))
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    return [int(index) for index in order[at * recipe.step_examples : (at + 1) * recipe.step_examples]]
+
+
+class Training:
     """One fine-tune: the module under training, its optimizer, and how far it has come."""
 
     def __init__(
@@ -106,10 +138,14 @@ class _Training:
         checkpoint: Path,
         key: str,
         working: Working,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         self.rows, self.dev, self.recipe, self.seed = rows, dev, recipe, seed
         self.checkpoint, self.key, self.working = checkpoint, key, working
         self.module = adapted(module, recipe, seed=seed)
+        self.started_from = start is not None
+        if start is not None:
+            put_weights(self.module, start, recipe.method)
         self.parameters = trainable(self.module)
         self.optimizer = torch.optim.AdamW(
             [parameter for _, parameter in self.parameters],
@@ -120,26 +156,66 @@ class _Training:
         if self.note is None:
             self.module.config._attn_implementation = ATTENTION
         self.steps = recipe.epochs * recipe.steps_per_epoch(len(rows))
+        self.started = time.perf_counter()
+        self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
         self.state = _State()
 
     # ------------------------------------------------------------ steps
 
     def run(self) -> None:
-        checks = self.recipe.check_steps(len(self.rows))
-        started = time.perf_counter() - self.state.seconds
-        while self.state.step < self.steps:
-            loss = self._step(self.state.step)
-            self.state.step += 1
-            self.state.losses.append(loss)
-            self.working(f"training, loss {loss:.2f}", self.state.step, self.steps)
-            if self.state.step in checks:
-                self._check()
-                self.state.seconds = time.perf_counter() - started
+        self.started = time.perf_counter() - self.state.seconds
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            if not self.moving:
                 self._keep()
+            raise
 
-    def _step(self, step: int) -> float:
-        """One optimizer step; the mean loss, in nats, over the step's labelled tokens."""
-        rows = [self.rows[index] for index in self._order(step)]
+    def _run(self) -> None:
+        checks = self.recipe.check_steps(len(self.rows))
+        if self.started_from and not self.state.checks:
+            self._check()
+        while True:
+            # one that was interrupted in the check itself comes back to it
+            if self.state.step in checks and self.state.step > self._checked():
+                self._check()
+                self._keep()
+            if self.state.step == self.steps:
+                return
+            self._step(self.state.step)
+            self.working(progress(self.state.losses, self.state.checks, self.dev), self.state.step, self.steps)
+
+    def _checked(self) -> int:
+        """The last step after which dev was checked."""
+        return self.state.checks[-1].step if self.state.checks else 0
+
+    def _step(self, step: int) -> None:
+        """One optimizer step; its mean loss, in nats, is over its labelled tokens."""
+        counted = self.state.tokens, self.state.tokens_run
+        try:
+            loss = self._gradients(self._order(step))
+            self._clip(step, loss)
+            self.moving = True
+        except KeyboardInterrupt:
+            self.optimizer.zero_grad()
+            self.state.tokens, self.state.tokens_run = counted  # this step will be run again
+            raise
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state.losses.append(loss)
+        self.state.step += 1
+        self.moving = False
+
+    def _clip(self, step: int, loss: float) -> None:
+        norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.parameters], self.recipe.clip_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise diverged(step, self.steps, loss, norm.item(), self.recipe, self.checkpoint.parent)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate_at(step, self.steps)
+
+    def _gradients(self, chosen: Sequence[int]) -> float:
+        """The loss of a step's examples, its gradients added to the parameters."""
+        rows = [self.rows[index] for index in chosen]
         labelled = sum(row.labelled for row in rows)
         loss = 0.0
         for part in fill(rows, self.recipe.pass_tokens):
@@ -151,53 +227,36 @@ class _Training:
             loss += share.item()
             self.state.tokens_run += tree.tokens
         self.state.tokens += sum(len(row.input_ids) for row in rows)
-        norm = torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self.parameters], self.recipe.clip_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm.item())):
-            raise ModelError(
-                f"training diverged: at step {step + 1} of {self.steps} the loss is {loss:.3g}, its slope {norm:.3g}",
-                where=str(self.checkpoint.parent),
-                fix=f"lower the learning rate (now {self.recipe.learning_rate:g})",
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(step, self.steps)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         return loss
 
     def _order(self, step: int) -> list[int]:
-        """The examples of a step. A function of seed and step alone, so that the step is all a checkpoint must say."""
-        epoch, at = divmod(step, self.recipe.steps_per_epoch(len(self.rows)))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        size = self.recipe.step_examples
-        return [int(index) for index in order[at * size : (at + 1) * size]]
+        return step_examples(self.recipe, len(self.rows), step, seed=self.seed)
 
     # ------------------------------------------------------------ dev checks
 
     def _check(self) -> None:
-        self.working("checking on dev", self.state.step, self.steps)
+        self.working("training, checking on dev", self.state.step, self.steps)
         accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
-        train_loss = float(np.mean(self.state.losses))
-        self.state.losses.clear()
+        losses = self.state.losses[self._checked() :]
+        train_loss = float(np.mean(losses)) if losses else None
         check = Check(self.state.step, accuracy, nll, train_loss)
         if all(check.better_than(earlier) for earlier in self.state.checks):
-            self.state.best = adapter_weights(self.module)
+            self.state.best = trained_weights(self.module, self.recipe.method)
         self.state.checks.append(check)
 
     def result(self) -> Tuned:
         state = self.state
         assert state.best is not None
-        best = state.checks[0]
-        for check in state.checks[1:]:
-            best = check if check.better_than(best) else best
         return Tuned(
             weights=state.best,
             checks=tuple(state.checks),
-            best=best,
+            best=best_of(state.checks),
             steps=self.steps,
             trainable_parameters=sum(parameter.numel() for _, parameter in self.parameters),
             tokens=state.tokens,
             tokens_run=state.tokens_run,
             seconds=state.seconds,
+            losses=tuple(state.losses),
             note=self.note,
         )
 
@@ -205,6 +264,7 @@ class _Training:
 
     def _keep(self) -> None:
         """Write the checkpoint, whole or not at all: a kill leaves the one before."""
+        self.state.seconds = time.perf_counter() - self.started
         content = {
             "key": self.key,
             "state": {**asdict(replace(self.state, best=None)), "best": self.state.best},

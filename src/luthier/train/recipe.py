@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from luthier.types import Example
 
+Method = Literal["lora", "dora", "qlora", "full"]
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """LoRA on all linear layers but the output head, AdamW, one cosine with warm-up. Dropout is always 0.
+    """What is trained (by default LoRA on all linear layers but the output head), by AdamW and one cosine with warm-up.
 
-    Small models need far higher rates than the usual 2e-5.
+    Dropout is always 0. Small models need far higher rates than the usual 2e-5.
     """
 
+    method: Method = "lora"
+    """"lora", "dora" (LoRA with a trained magnitude for each output), "qlora" (LoRA around weights of 4 bits, on a
+    GPU), or "full" (all weights of a copy; `rank` and `alpha` say nothing then)."""
     rank: int = 16
     alpha: int = 32
     """The adapter is scaled by alpha / rank."""

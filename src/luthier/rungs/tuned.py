@@ -1,0 +1,279 @@
+"""Tuned: what all fine-tuning rungs share: the student and how a task is put to it, and the tuned model as a predictor.
+
+Labels are scored without any instruction: a model that was tuned to choose them needs none.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from luthier.errors import ModelError
+from luthier.rungs.base import (
+    EVERY_KIND,
+    Writing,
+    ask,
+    conversation,
+    prediction,
+    read_predictor,
+    rewordings,
+    role_model,
+    same_model,
+    write_predictor,
+    written,
+)
+from luthier.train.recipe import Recipe
+from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
+
+if TYPE_CHECKING:
+    from luthier.train.loop import Tuned
+    from luthier.train.rows import DevRow, TrainRow
+
+# A model that was tuned to choose labels needs no instruction; without a system message a template may put in a longer
+# one of its own.
+SYSTEM = "Classify."
+REWORDED = ("Classify the text.", "Name the class.", "Which label fits?")
+ADAPTER, WEIGHTS = "adapter", "weights"
+
+
+@dataclass(frozen=True)
+class Student:
+    """The model that is fine-tuned, and how the task is put to it: alike in training, checking and answering."""
+
+    base: Any
+    system: str | None
+    labels: tuple[str, ...]
+    writing: Writing | None
+
+    @classmethod
+    def of(cls, task: TaskSpec, models: Mapping[str, Any], needed_by: str) -> Student:
+        """Errors: ModelError where there is no student, or one whose weights are not here."""
+        base = role_model(models, "student", needed_by)
+        if not all(hasattr(base, part) for part in ("module", "chat", "with_adapter")):
+            raise ModelError(
+                "its weights cannot be trained here", where=base.name, fix="choose a local model as the student"
+            )
+        writing = Writing.of(task)
+        system = _system(base.chat, SYSTEM if writing is None else task.instruction.strip())
+        return cls(base, system, task.label_names, writing)
+
+    def prompt(self, value: Input) -> tuple[Message, ...]:
+        return _prompt(self.system, value, self.writing)
+
+    def row(self, example: Example) -> TrainRow:
+        """Errors: DataError where the example is longer than the student's context."""
+        return self.answers(example, (example.reference,))[0]
+
+    def answers(self, example: Example, answers: Sequence[str]) -> tuple[TrainRow, ...]:
+        """A row for each answer to the example's input; the same errors."""
+        from luthier.train.rows import answer_rows
+
+        return answer_rows(
+            self.base.chat,
+            self.prompt(example.input),
+            answers,
+            context_tokens=self.base.context_tokens,
+            example_id=example.id,
+        )
+
+    def dev_row(self, example: Example) -> DevRow:
+        """All labels to choose from; where answers are written, the reference alone."""
+        from luthier.train.rows import DevRow
+
+        right = example.references if self.labels else example.references[:1]
+        answers = self.labels or right
+        return DevRow(self.answers(example, answers), tuple(answers.index(reference) for reference in right))
+
+    def fitted(
+        self, tuned: Tuned, recipe: Recipe, context: FitContext, *, checked: int, more: Mapping[str, Any] | None = None
+    ) -> TunedPredictor:
+        """The tuned student as a predictor, its weights in the fit's workdir; `more` goes into what it tells."""
+        from luthier.train.adapter import write_adapter, write_weights
+
+        whole = recipe.method == "full"
+        folder = context.workdir / (WEIGHTS if whole else ADAPTER)
+        if whole:
+            write_weights(folder, tuned.weights, self.base)
+        else:
+            write_adapter(folder, tuned.weights, recipe, self.base.name)
+        history: dict[str, Any] = {
+            "learning rate": recipe.learning_rate,
+            "epochs": recipe.epochs,
+            "steps": tuned.steps,
+            "best step": tuned.best.step,
+            "dev checks": [_told(check, self.writing) for check in tuned.checks],
+            "dev examples checked": checked,
+            "training tokens": tuned.tokens,
+            "tokens run": tuned.tokens_run,
+            "trainable parameters": tuned.trainable_parameters,
+            "prompt": self.system or "",
+            **(more or {}),
+        }
+        if tuned.note is not None:
+            history["note"] = f"rows were run one by one: {tuned.note}"
+        return TunedPredictor(
+            self.base, folder, self.system, self.labels, history, tuned.seconds, self.writing, whole=whole
+        )
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """A rung that fine-tunes the student by its recipe and keeps the weights that did best on dev."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+
+    name: ClassVar[str]
+    rank: ClassVar[int]
+    roles = ("student",)
+    kinds = EVERY_KIND
+    guarded = True
+    version = "2"
+
+    def fit(
+        self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
+    ) -> TunedPredictor:
+        """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
+        from luthier.train.loop import fine_tune
+
+        student = Student.of(task, context.models, self.name)
+        module = self.module(student.base)
+        context.working("preparing the examples")
+        rows = [student.row(example) for example in train]
+        dev_rows = [student.dev_row(example) for example in self.recipe.dev_sample(dev, seed=context.seed)]
+        tuned = fine_tune(
+            module,
+            rows,
+            dev_rows,
+            self.recipe,
+            seed=context.seed,
+            workdir=context.workdir,
+            base_fingerprint=student.base.fingerprint,
+            working=context.working,
+        )
+        return student.fitted(tuned, self.recipe, context, checked=len(dev_rows))
+
+    def module(self, base: Any) -> Any:
+        """What is trained of the student."""
+        return base.module
+
+
+def _told(check: Any, writing: Writing | None) -> dict[str, Any]:
+    """A check as plain values. Where answers are written only the reference is scored: no share of right ones then."""
+    told = asdict(check)
+    if writing is not None:
+        del told["dev_accuracy"]
+    return told
+
+
+@dataclass(frozen=True)
+class TunedPredictor:
+    """The tuned student: scores every label, or writes with `writing`.
+
+    `adapter` is the folder of what was trained, read at the first prediction (after fitting, one in the fit's workdir):
+    an adapter, which is merged into a copy of the student, or, with `whole`, all of a model's weights. `seconds` are
+    those of training, which a predictor loaded from a folder no longer knows.
+    """
+
+    base: Any
+    adapter: Path
+    system: str | None
+    labels: tuple[str, ...]
+    history: Mapping[str, Any]
+    seconds: float | None = None
+    writing: Writing | None = None
+    whole: bool = False
+
+    kind = "tuned"
+
+    @cached_property
+    def model(self) -> Any:
+        return self.base.with_weights(self.adapter) if self.whole else self.base.with_adapter(self.adapter)
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        replies = ask(self.model, self._prompts(inputs), self.labels, self.writing, scores="best")
+        return [self.answer(reply) for reply in replies]
+
+    def ask(self, inputs: Sequence[Input]) -> list[Reply]:
+        """All labels scored for each input, or answers written."""
+        return ask(self.model, self._prompts(inputs), self.labels, self.writing)
+
+    def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        return [_prompt(self.system, value, self.writing) for value in inputs]
+
+    def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        """The chats that the model is asked about these inputs."""
+        return self._prompts(inputs)
+
+    def scaled(self, scale: float, folder: Path) -> TunedPredictor:
+        """The same fine-tune at a part of its strength, written into `folder`. Errors: ModelError where it has none."""
+        from luthier.train.scale import scale_adapter, scale_weights
+
+        if self.whole:
+            scale_weights(self.adapter, folder, self.base.module, scale)
+        else:
+            scale_adapter(self.adapter, folder, scale)
+        return replace(self, adapter=folder, history={**self.history, "strength": scale})
+
+    def answer(self, reply: Reply) -> Prediction:
+        return prediction(reply)
+
+    def reworded(self) -> Sequence[TunedPredictor]:
+        """The same weights under other system messages that mean the same; none for a template that takes none."""
+        if self.system is None:
+            return []
+        others = [replace(self, system=system) for system in (REWORDED if self.labels else rewordings(self.system))]
+        for other in others:
+            other.__dict__["model"] = self.model  # merging the adapter again would copy the weights once more
+        return others
+
+    def save(self, folder: Path) -> None:
+        content = {
+            "model": self.base.fingerprint,
+            "system": self.system,
+            "labels": self.labels,
+            "history": self.history,
+            "whole": self.whole,
+            **written(self.writing),
+        }
+        write_predictor(folder, self.kind, content)
+        shutil.copytree(self.adapter, folder / self._place(self.whole), dirs_exist_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path, models: Mapping[str, Any]) -> TunedPredictor:
+        content = read_predictor(folder)
+        return cls(
+            base=same_model(models, "student", content["model"], folder),
+            adapter=folder / cls._place(content["whole"]),
+            system=content["system"],
+            labels=tuple(content["labels"]),
+            history=content["history"],
+            writing=Writing.saved(content),
+            whole=content["whole"],
+        )
+
+    @staticmethod
+    def _place(whole: bool) -> str:
+        return WEIGHTS if whole else ADAPTER
+
+    def describe(self) -> Mapping[str, Any]:
+        """How it was trained; with "seconds" right after fitting only, since a clock must not change what is saved."""
+        return dict(self.history) if self.seconds is None else {**self.history, "seconds": round(self.seconds, 1)}
+
+
+def _system(chat: Any, wanted: str) -> str | None:
+    """The system message; None for a template that takes none."""
+    try:
+        chat.prompt_ids(_prompt(wanted, "?", None))
+    except ModelError:
+        return None
+    return wanted
+
+
+def _prompt(system: str | None, value: Input, writing: Writing | None) -> tuple[Message, ...]:
+    if system is None:
+        return conversation("", (), value, writing)[1:]
+    return conversation(system, (), value, writing)
