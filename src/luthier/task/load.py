@@ -54,6 +54,7 @@ def load_task(path: str | Path) -> Task:
         remote=settings.remote,
         limits=settings.limits,
         cached=settings.cached,
+        forecast_seconds=settings.forecast_seconds,
     )
 
 
