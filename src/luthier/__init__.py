@@ -9,7 +9,7 @@ The way of the data, which is the order of the folders; imports only point down 
     task/          what is wanted: luthier.toml, reading, duplicates, the sealed split
     models/        the one seam to any LLM: the local engine, the scripted fake, the catalog, embeddings
     evaluate/      scorers, the runner, the race
-    train/         fine-tuning: the recipe and the loop
+    train/         fine-tuning: the recipe and the loop; the forecast of more data
     rungs/         the candidates, one file a rung
     report/        the verdict, and its renderings
     climb.py       the stages in order

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from luthier import demo as demos
-from luthier.climb import STORE_FOLDER, Options, plan, run
+from luthier.climb import STORE_FOLDER, Options, look_ahead, plan, run
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
 from luthier.models.budget import Spent, spent_in
@@ -24,7 +24,7 @@ from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.release import export as exports
 from luthier.release.parity import Bar
 from luthier.report import render
-from luthier.report.plain import interval, level
+from luthier.report.plain import count, interval, level, percent
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
@@ -133,6 +133,24 @@ def demo(
         path = demos.prepare(name, home, telling)
     _say(f"the task is in {path}")
     _run(load_task(path), Options(all_rungs, exhaustive), as_json=as_json)
+
+
+@app.command()
+def forecast(
+    task: TaskPath = TASK_FILE,
+    rung: Annotated[
+        str | None, typer.Option(help="Which rung; the best one of the last run that learns by default.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what two and four times the data would give."""
+    loaded = _load(task)
+    with Ladder(_stderr()).watching() as telling:
+        found = look_ahead(loaded, rung, listen=telling)
+    if as_json:
+        _print_json({"schema": 1, "task": loaded.spec.name, **found})
+    else:
+        _print_forecast(found)
 
 
 @app.command()
@@ -301,6 +319,23 @@ def _print_release(release: exports.Release) -> None:
     for name, reason in release.left_out.items():
         print(f"{name}: not made: {reason}")
     print(f"manifest: {release.folder / 'manifest.json'}")
+
+
+def _print_forecast(found: dict[str, Any]) -> None:
+    by_size: dict[int, list[str]] = {}
+    for point in found["points"]:
+        by_size.setdefault(point["examples"], []).append(percent(point["score"]))
+    print(f"{found['candidate']}: {found['metric']} by training examples")
+    for size, scores in by_size.items():
+        print(f"  {count(size):>9}  {' and '.join(scores)} on dev")
+    for each in found["ahead"]:
+        chance = percent(each["reaches_target"])
+        print(
+            f"  {count(each['examples']):>9}  {interval(each)} expected; reaches the target with {chance} probability"
+        )
+    print()
+    for sentence in found["sentences"]:
+        print(sentence)
 
 
 def _print_cache(found: Sequence[ModelEntries], spent: Spent) -> None:

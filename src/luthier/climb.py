@@ -16,13 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import DataError, MissingExtra, ModelError, Stopped, StoreError
+from luthier.errors import DataError, MissingExtra, ModelError, SpecError, Stopped, StoreError
 from luthier.evaluate import outlook
 from luthier.evaluate.judge import Judge, control
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import FingerprintedScorer, scorer_of, signatures
 from luthier.models.shelf import Shelf
+from luthier.report import forecasts
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
@@ -30,6 +31,7 @@ from luthier.rungs.consistency import Rewordable, consistency
 from luthier.rungs.repair import Scalable, repaired, search_content
 from luthier.store import FitRecord, RunRecord, Store
 from luthier.task import load_task
+from luthier.train.forecast import Fitting, forecast, seconds_left
 from luthier.train.general import general
 from luthier.train.pairs import read_pairs
 from luthier.types import (
@@ -38,6 +40,7 @@ from luthier.types import (
     Event,
     FitContext,
     Listener,
+    Outcome,
     Predictor,
     Rung,
     Task,
@@ -99,6 +102,29 @@ def run(
         climb.close()
 
 
+def look_ahead(
+    task: Task | str | os.PathLike[str],
+    rung: str | None = None,
+    *,
+    models: Mapping[str, Any] | None = None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """The forecast of one rung as plain values (`report.forecasts.told`): its score with two and four times the data.
+
+    Without a name: the best candidate of the last run that learns from examples, else the last such rung of the ladder.
+    What was measured is kept: interrupted, the same call goes on. Errors: SpecError for a rung that is not on the
+    ladder, DataError for too few examples, Stopped, LuthierError.
+    """
+    loaded = task if isinstance(task, Task) else load_task(Path(task))
+    climb = _Climb(loaded, Options(), dict(models or {}), listen, now)
+    try:
+        return climb.forecast_asked(rung)
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", done="the fits that were measured are kept") from None
+    finally:
+        climb.close()
+
+
 def plan(task: Task, models: Mapping[str, Any] | None = None) -> list[Candidate]:
     """The candidates of a task in ladder order: each rung with the model of its first role."""
     given = models or {}
@@ -125,6 +151,8 @@ class _Climb:
         self.scorer: FingerprintedScorer | None = None
         self.judged: dict[str, Any] = {}
         self.others: list[Task] = []
+        self.forecasts: list[dict[str, Any]] = []
+        self.not_forecast: list[str] = []
 
     def verdict(self) -> Verdict:
         with self.store.lock(), _terminable():
@@ -138,6 +166,7 @@ class _Climb:
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
             self._measure_consistency()
+            self._look_ahead(rungs)
             verdict = self._decided(record, time.perf_counter() - started)
             self.store.finish_run(record.id, verdict.to_summary(), self._now())
             return verdict
@@ -412,6 +441,74 @@ class _Climb:
                 self.store.keep_measurement(key, known)
             self.runs[at] = replace(self.runs[at], consistency=known)
 
+    # ------------------------------------------------------------ how far more labels would go
+
+    def forecast_asked(self, name: str | None) -> dict[str, Any]:
+        with self.store.lock(), _terminable():
+            rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
+            known = {
+                rung.name: candidate for rung, candidate in zip(rungs, plan(self.task, self.shelf.given), strict=True)
+            }
+            last = self.store.last_summary(task_fingerprint=self.task.fingerprint)
+            measured = forecasts.measured_in(last)
+            chosen = name or forecasts.most_worth([rung for rung in rungs if forecasts.learns(rung)] or rungs, measured)
+            if chosen not in known:
+                raise SpecError(
+                    f"'{chosen}' is not on the ladder of this task",
+                    where="luthier forecast --rung",
+                    fix=f"use one of: {', '.join(known)}",
+                )
+            rung = next(rung for rung in rungs if rung.name == chosen)
+            self.scorer = self._scorer()
+            try:
+                predictor, fit = self._fit(rung, known[chosen])
+            except _CannotFit as error:
+                raise DataError(str(error), where=known[chosen].name) from error
+            found = forecast(self._fitting(rung, known[chosen], predictor, fit.seconds))
+            return forecasts.told(found, self.task.spec.target, forecasts.best_other(measured, known[chosen].name))
+
+    def _look_ahead(self, rungs: list[Rung]) -> None:
+        """Where no candidate meets the target: would more labels bring the best learned rung, or fine-tune, there?"""
+        left = self.task.forecast_seconds
+        if self.winner is not None or not left:
+            return
+        judged = [(run, judge(run, self.task.spec.target, self.task.spec.label_names)) for run in self.runs]
+        measured = {run.candidate.name: found.estimate for run, found in judged if found.estimate is not None}
+        missed = [run for run, found in judged if run.rows and found.outcome is not Outcome.MEETS]
+        of = {rung.name: rung for rung in rungs}
+        for run in forecasts.worth_a_look(missed, of, measured):
+            rung, name = of[run.candidate.rung], run.candidate.name
+            fitting = self._fitting(rung, run.candidate, self.fitted[rung.name][0], run.fit_seconds)
+            try:
+                needs = seconds_left(fitting)
+                if needs > left:
+                    self.not_forecast.append(forecasts.skipped(name, needs, left))
+                    continue
+                left -= needs
+                found = forecast(fitting)
+            except (DataError, ModelError) as error:
+                self._note(f"{name}: no forecast of more examples: {error.what}")
+                continue
+            self.forecasts.append(forecasts.told(found, self.task.spec.target, forecasts.best_other(measured, name)))
+
+    def _fitting(self, rung: Rung, candidate: Candidate, whole: Predictor, seconds: float) -> Fitting:
+        assert self.scorer is not None
+        return Fitting(
+            rung=rung,
+            candidate=candidate.name,
+            task=self.task.spec,
+            train=self.task.train,
+            dev=self.task.dev,
+            models={role: self.shelf.model(role) for role in self._roles(rung)},
+            scorer=self.scorer,
+            store=self.store,
+            listen=self.listen,
+            clock=self.shelf.clock,
+            fitted={name: self.fitted[name][0] for name in getattr(rung, "builds_on", ()) if name in self.fitted},
+            whole=whole,
+            whole_seconds=seconds,
+        )
+
     # ------------------------------------------------------------ the verdict
 
     def _decided(self, record: RunRecord, seconds: float) -> Verdict:
@@ -421,6 +518,12 @@ class _Climb:
         usage = sum((run.usage for run in raced[1:]), raced[0].usage) if raced else None
         return replace(
             verdict,
+            flips=(
+                *verdict.flips,
+                *(line for told in self.forecasts for line in forecasts.lines(told)),
+                *self.not_forecast,
+            ),
+            forecasts=tuple(self.forecasts),
             findings=self.task.findings,
             spend={
                 "examples_scored": sum(len(run.rows) for run in raced),

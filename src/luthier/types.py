@@ -638,6 +638,7 @@ class Task:
     limits: Limits = Limits()
     cached: bool = True
     extra: Extra = Extra()
+    forecast_seconds: float = 900.0  # what forecasts that nobody asked for may take; not part of what is measured
 
 
 # ---------------------------------------------------------------- what a verdict knows
@@ -648,7 +649,8 @@ class VerdictFacts:
     """Everything a verdict knows, and so everything a report can show; `luthier.report` turns it into one plain dict.
 
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
-    examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps.
+    examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
+    `forecasts` are those of `luthier.report.forecasts.told`.
     """
 
     task: TaskSpec
@@ -663,6 +665,7 @@ class VerdictFacts:
     findings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     spend: Mapping[str, Any] = field(default_factory=dict)
+    forecasts: tuple[Mapping[str, Any], ...] = ()
 
 
 # ---------------------------------------------------------------- content addresses

@@ -89,6 +89,8 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
     train = split_sizes(facts.findings).get("train")
     size = f"There were {count(train)} training examples. " if train is not None else ""
     curve = "Whether more of them would help was not measured: no rung was fitted on a part of them."
+    if facts.forecasts:
+        curve = " ".join(sentence for told in facts.forecasts for sentence in told["sentences"])
     if not comparisons:
         return _answer(
             question, "no", "Not measured.", f"Fewer than two of the rungs that would tell were raced. {size}{curve}"

@@ -64,6 +64,7 @@ def _environment(*, escape: bool) -> Environment:
     environment.filters["label_shift"] = _label_shift
     environment.filters["narrowing_shape"] = narrowing_shape
     environment.filters["training_shape"] = training_shape
+    environment.filters["learning_shape"] = learning_shape
     environment.globals["tokens_in"] = tokens_in
     return environment
 
@@ -151,6 +152,37 @@ def training_shape(training: Mapping[str, Any]) -> dict[str, Any]:
     dev = " ".join(f"{mark['x']},{mark['y']}" for mark in marks)
     best = next((check for check in checks if check["step"] == training["best"]), None)
     return {"loss": " ".join(line), "dev": dev, "marks": marks, "top": top, "shares": shares, "best": best}
+
+
+def learning_shape(forecast: Mapping[str, Any]) -> dict[str, Any]:
+    """A forecast's picture in per cent of its box: band and middle as SVG points, dots, and where the labels stand.
+
+    Sizes are spaced by their logarithms. The box spans whole tenths around all that is drawn, the target with it.
+    """
+    points, target = forecast["curve"], forecast["target"]
+    shares = [share for point in points for share in point[1:]] + [point["score"] for point in forecast["points"]]
+    bottom = math.floor(10 * min(*shares, target) + 1e-9) / 10
+    top = math.ceil(10 * max(*shares, target) - 1e-9) / 10
+    first, last = math.log(points[0][0]), math.log(points[-1][0])
+
+    def x(size: float) -> float:
+        return round(100 * (math.log(size) - first) / (last - first), 2)
+
+    def y(share: float) -> float:
+        return round(100 * (top - share) / (top - bottom), 2)
+
+    def line(column: int) -> list[str]:
+        return [f"{x(point[0])},{y(point[column])}" for point in points]
+
+    return {
+        "band": " ".join(line(3) + line(2)[::-1]),
+        "mean": " ".join(line(1)),
+        "dots": [{"x": x(point["examples"]), "y": y(point["score"])} for point in forecast["points"]],
+        "ticks": [{"examples": each["examples"], "x": x(each["examples"])} for each in forecast["ahead"]],
+        "target": y(target),
+        "top": top,
+        "bottom": bottom,
+    }
 
 
 def markdown_text(text: str) -> str:

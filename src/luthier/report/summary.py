@@ -153,6 +153,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "usage": {**plain(Usage()), **plain(facts.spend.get("usage", {}))},
             },
             "flips": facts.flips,
+            "forecasts": facts.forecasts,
             "provenance": facts.provenance,
         }
     )

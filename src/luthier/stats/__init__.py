@@ -5,6 +5,7 @@
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
     bootstrap   figures that are no mean: confusion_bootstrap
     pooled      the same for figures of sums: pooled_bootstrap
+    learning_curve  how the error falls with the number of examples
     continuation    how a race of scores in [0, 1] may go on: continued_races
     power       what a race would decide: decision_boundary, posterior_decision, further_examples, ...
 
@@ -24,6 +25,7 @@ from luthier.stats.intervals import (
     sample_size,
     wilson,
 )
+from luthier.stats.learning_curve import Fits, LearningCurve, learning_curve, mean_covariance
 from luthier.stats.noninferiority import NonInferiority, noninferiority
 from luthier.stats.pooled import pooled_bootstrap
 from luthier.stats.power import (
@@ -48,6 +50,8 @@ from luthier.stats.sequences import (
 
 __all__ = [
     "Boundary",
+    "Fits",
+    "LearningCurve",
     "NonInferiority",
     "PairedDifference",
     "bernoulli_excludes",
@@ -68,6 +72,8 @@ __all__ = [
     "finite_sequence",
     "further_examples",
     "holm",
+    "learning_curve",
+    "mean_covariance",
     "mean_se",
     "noninferiority",
     "paired_difference",

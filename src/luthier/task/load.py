@@ -58,6 +58,7 @@ def load_task(path: str | Path) -> Task:
         limits=settings.limits,
         cached=settings.cached,
         extra=extra,
+        forecast_seconds=settings.forecast_seconds,
     )
 
 

@@ -43,6 +43,7 @@ class Settings:
     remote: dict[str, Endpoint]
     limits: Limits
     cached: bool
+    forecast_seconds: float
 
     @property
     def closed(self) -> bool:
@@ -86,6 +87,7 @@ def settings(file: File, where: str) -> Settings:
         },
         limits=file.limits.noun(),
         cached=file.cache.enabled,
+        forecast_seconds=file.forecast.max_seconds,
     )
 
 

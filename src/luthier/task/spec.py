@@ -403,6 +403,20 @@ class ModelsSection(Section):
     )
 
 
+class ForecastSection(Section):
+    """How far more labels would go: looked into where no candidate meets the target (`luthier forecast`: always)."""
+
+    max_seconds: float = Field(
+        default=900.0,
+        ge=0,
+        allow_inf_nan=False,
+        description=(
+            "What the forecasts of one run may take, estimated from what the fits took: one that would take longer is "
+            "left out, and the verdict says so. 0: none unless asked for."
+        ),
+    )
+
+
 class File(Section):
     """The whole of luthier.toml."""
 
@@ -416,6 +430,7 @@ class File(Section):
     guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
     remote: dict[str, RemoteSection] = Field(default={})
+    forecast: ForecastSection = Field(default=ForecastSection())
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
 
