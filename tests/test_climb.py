@@ -215,6 +215,25 @@ def test_a_failing_model_leaves_unscored_rows_not_zeros(tmp_path: Path) -> None:
     assert result.estimate.mean == 1.0
 
 
+def test_what_failed_is_asked_again_and_what_was_answered_is_not(tmp_path: Path) -> None:
+    """A passing failure must not become a measurement, neither in the race nor in what is measured beside it."""
+    path = task_at(tmp_path, rungs=("zero-shot",))
+    first = luthier.run(path, models={"prompted": ScriptedModel(script, name="oracle", failing=range(0, 400, 10))})
+    failed = first.candidates[0].unscored
+    assert first.candidates[0].consistency["failed"] > 0
+    assert first.candidates[0].consistency["reworded"]["mean"] == 1.0, "a failure is no other answer"
+    healthy = ScriptedModel(script, name="oracle")
+    again = luthier.run(path, models={"prompted": healthy})
+    assert again.candidates[0].unscored == 0
+    raced = len(again.runs[0].rows)
+    assert raced <= len(first.runs[0].rows)
+    beside = 4 * 24  # dev inputs, as they are and in three rewordings
+    assert 0 < len(healthy.requests) <= failed + beside
+    third = ScriptedModel(script, name="oracle")
+    luthier.run(path, models={"prompted": third})
+    assert third.requests == []
+
+
 def test_a_rung_that_cannot_be_fitted_leaves_the_others_to_be_measured(tmp_path: Path) -> None:
     path = task_at(tmp_path, rungs=("majority", "zero-shot", "lora"), at_least=0.97, noise=6)
     given = models() | {"student": ScriptedModel(script, name="oracle")}

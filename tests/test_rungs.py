@@ -451,14 +451,28 @@ def test_combined_keeps_a_constraint_only_where_it_does_not_hurt(tmp_path: Path)
     def knows(messages: tuple[Message, ...]) -> str:
         return "b" if "moon" in messages[-1].content else "a"
 
+    class Lines(Pushed):
+        """Ends what it writes freely with a line break."""
+
+        def complete(self, requests: Sequence[Request]) -> list[Reply]:
+            replies = super().complete(requests)
+            return [
+                replace(reply, texts=(f"{reply.texts[0]}\n",)) if request.choices is None else reply
+                for request, reply in zip(requests, replies, strict=True)
+            ]
+
     dev = examples(*[(f"moon {at}", "b") for at in range(32)], *[(f"sun {at}", "a") for at in range(32)])
-    models = {"prompted": Pushed(knows)}
+    models = {"prompted": Lines(knows)}
     told = PromptPredictor(models["prompted"], "Say a or b.", FixedShots(), LABELS)
     shown = PromptPredictor(models["prompted"], instruction(SPEC), FixedShots((("the moon", "b"),)), LABELS)
     below = {"instructed": told, "few-shot": shown}
     found = Combined().fit(SPEC, dev, dev, FitContext(models, 0, tmp_path, fitted=below))
     assert [p.output for p in found.predict(["moon", "sun"])] == ["b", "a"]
     assert "points [-" in found.choice["written freely on dev"], "the constraint is worth less than nothing"
+    assert found.choice["the answer is written"] == "freely"
+    thoughtful = {**below, "reasoned": ReasonedPredictor(told, constrained=True, votes=1, seed=0)}
+    found = Combined().fit(SPEC, dev, dev, FitContext(models, 0, tmp_path, fitted=thoughtful))
+    assert found.choice["the answer is written"] == "freely", "the better of the two, not the first"
     found.save(tmp_path / "kept")
     again = load_predictor(tmp_path / "kept", models)
     assert [p.output for p in again.predict(["moon", "sun"])] == ["b", "a"]
@@ -475,7 +489,8 @@ def test_consistency_counts_what_changes_in_other_words_and_in_another_draw() ->
 
     predictor = PromptPredictor(ScriptedModel(moody), instruction(SPEC), FixedShots(), LABELS)
     found = consistency(predictor, ["sun"] * 3 + ["moon"], lambda done, total: None)
-    assert (found.inputs, found.rewordings) == (4, 3)
+    assert found is not None
+    assert (found.inputs, found.rewordings, found.failed) == (4, 3, 0)
     assert found.reworded.mean == 0.75
     assert found.repeated is not None
     assert found.repeated.mean == pytest.approx((3 + 0.4**2 + 0.6**2) / 4)
@@ -496,6 +511,7 @@ def test_consistency_draws_twice_where_a_model_gives_no_probabilities() -> None:
     model = Wavering(lambda messages: "warm")
     predictor = PromptPredictor(model, "How is it?", FixedShots(), (), writing=Writing(4))
     found = consistency(predictor, ["sun"] * 3 + ["moon"], lambda done, total: None)
+    assert found is not None
     assert found.repeated is not None
     assert (found.repeated.mean, found.repeated.n, found.repeated.method) == (0.75, 4, "wilson")
     asked = [request for request in model.requests if request.temperature > 0]

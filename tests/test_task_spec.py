@@ -83,6 +83,8 @@ DEFECTS = [
     (toml(data=IN + 'template = "{a}"'), "[data]", "both", "exactly one"),
     (toml(data='reference = "l"\ntemplate = "a"'), "[data] template", "names no column", "{subject}"),
     (toml(data='reference = "l"\ntemplate = "{a} }"'), "[data] template", "no partner", "}}"),
+    (toml(data='reference = "l"\ntemplate = "{a} {l}"'), "[data]", "the right answer", "out of the input"),
+    (toml(data='input = "l"\nreference = "l"'), "[data]", "the right answer", "out of the input"),
     (toml(data='input = "text"'), "[data] reference", "missing", "reference = "),
     (toml(data='input = 3\nreference = "label"'), "[data] input", "3 is not text", 'input = "3"'),
     (toml(data=IN + 'encoding = "utf-9"'), "[data] encoding", "no character encoding", "latin-1"),

@@ -437,8 +437,10 @@ class _Climb:
 
             known = self.store.measurement(key)
             if known is None:
-                known = consistency(steady[at], inputs, working).describe()
-                self.store.keep_measurement(key, known)
+                found = consistency(steady[at], inputs, working)
+                known = {} if found is None else found.describe()
+                if found is not None and not found.failed:  # a failure may pass: then it is asked again
+                    self.store.keep_measurement(key, known)
             self.runs[at] = replace(self.runs[at], consistency=known)
 
     # ------------------------------------------------------------ how far more labels would go

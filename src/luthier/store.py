@@ -362,7 +362,10 @@ class Store:
         predictions: Sequence[Prediction],
         seconds: float,
     ) -> None:
-        """Store one block of predictions, whole or not at all, and count the access to the test split."""
+        """Store one block of predictions, whole or not at all, and count the access to the test split.
+
+        An answer stands once it is there; where there was only an error, what is new takes its place.
+        """
         rows = [
             {
                 "predictor": predictor,
@@ -378,6 +381,9 @@ class Store:
             for offset, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
         ]
         with self._transaction() as db:
+            places = _predictions.c.position.between(first, first + len(rows) - 1)
+            same = (_predictions.c.predictor == predictor) & (_predictions.c.order_hash == order_hash) & places
+            db.execute(_predictions.delete().where(same & _predictions.c.error.is_not(None)))
             # Two processes may compute the same block: the first one's answers stand, for whoever looked at them.
             db.execute(_predictions.insert().prefix_with("OR IGNORE"), rows)
             db.execute(

@@ -15,7 +15,7 @@ BLOCK = 16  # fixed, so that a resumed race computes the very batches that an un
 
 @dataclass
 class Runner:
-    """Gives the rows of a test split block by block: from the store where it has them, else from the predictor.
+    """Gives the rows of a test split block by block: from the store where it has the answers, else from the predictor.
 
     A block is stored whole before it is looked at: a process that dies repeats at most one block. `seconds` are those
     that the rows given so far took when they were computed, whichever process did it; `clock` tells them.
@@ -48,6 +48,10 @@ class Runner:
         if len(known) == len(examples):
             predictions = [prediction for prediction, _ in known]
             self.seconds += sum(seconds for _, seconds in known)
+            # what failed may have been a passing failure: it is asked again, what was answered is not
+            for at, prediction in enumerate(predictions):
+                if prediction.error is not None:
+                    predictions[at] = self._predict(first + at, examples[at : at + 1])[0]
         else:
             predictions = self._predict(first, examples)
         scores = self.scorer.score(examples, predictions)

@@ -67,10 +67,14 @@ def same_model(models: Mapping[str, Any], role: str, fingerprint: str, folder: P
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How an answer is written where there are no labels: at most `max_tokens`, JSON where there is a `schema`."""
+    """How an answer is written where there are no labels: at most `max_tokens`, JSON where there is a `schema`.
+
+    `chat`: whether a chat may be gone on with; a text to classify stays a document, however its label is written.
+    """
 
     max_tokens: int
     schema: Mapping[str, Any] | None = None
+    chat: bool = True
 
     @classmethod
     def of(cls, task: TaskSpec) -> Writing | None:
@@ -85,7 +89,7 @@ class Writing:
     @property
     def converses(self) -> bool:
         """Whether a chat is gone on with; otherwise it is a document that something is taken from."""
-        return self.schema is None
+        return self.schema is None and self.chat
 
 
 def written(writing: Writing | None) -> dict[str, Any]:
@@ -191,15 +195,14 @@ def ask(
     )
 
 
-def drawn_twice(model: Model, prompts: Sequence[tuple[Message, ...]], writing: Writing | None) -> list[Reply]:
-    """Two answers to each prompt, written at temperature 1: what repeating a question gives, labels or not."""
-    how = writing or Writing(FREE_LABEL_TOKENS)
-    return model.complete(
-        [
-            Request(messages=prompt, schema=how.schema, max_tokens=how.max_tokens, temperature=1.0, n=2)
-            for prompt in prompts
-        ]
-    )
+def drawn_twice(
+    model: Model, prompts: Sequence[tuple[Message, ...]], labels: Sequence[str], writing: Writing | None
+) -> list[Reply]:
+    """Two answers to each prompt at temperature 1, held to the labels or the schema as the raced ones are."""
+    if writing is None:
+        return model.complete([Request(prompt, choices=tuple(labels), temperature=1.0, n=2) for prompt in prompts])
+    how = {"schema": writing.schema, "max_tokens": writing.max_tokens}
+    return model.complete([Request(prompt, temperature=1.0, n=2, **how) for prompt in prompts])
 
 
 def prediction(reply: Reply) -> Prediction:

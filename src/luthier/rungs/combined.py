@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from luthier.errors import ModelError
 from luthier.evaluate.scorers import dev_scorer
 from luthier.rungs.base import EVERY_KIND, FREE_LABEL_TOKENS, PLAIN_FRAME, Writing, instruction, role_model
 from luthier.rungs.prompted import Chosen, PromptPredictor, PromptTrial
 from luthier.rungs.reasoned import ReasonedPredictor
-from luthier.rungs.search import AnswerTrial, Search, halve, worth
+from luthier.rungs.search import AnswerTrial, Reading, Search, halve, worth
 from luthier.rungs.shots import FixedShots, Shots
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -63,13 +62,24 @@ class Combined:
         search = halve(trials, dev, task, context, what=f"{len(trials)} combinations of what was found")
         told = {"combination": search.winner.name, **search.describe()}
         told["worth on dev"] = _worths(plain, search, context)
+        best = search.reading
         thinking, gain = _thought(search, context)
-        if gain is not None:
+        if thinking is not None:
             told["worth on dev"] = {**told["worth on dev"], "a thought before the answer": gain}
+            best = _better(best, thinking)
         free, said = _freely(search, context)
-        if said is not None:
+        if free is not None:
             told["written freely on dev"] = said
-        return Chosen(thinking or free or search.reading.predictor, told)
+            best = _better(best, free)
+            if best is free:
+                told["the answer is written"] = "freely"
+        return Chosen(best.predictor, told)
+
+
+def _better(one: Reading, other: Reading) -> Reading:
+    """The one that is right more often on the examples that both saw; a tie goes to the first, the cheaper one."""
+    seen = min(len(one.scores), len(other.scores))
+    return other if sum(other.scores[:seen]) > sum(one.scores[:seen]) else one
 
 
 def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapping[str, str]:
@@ -95,38 +105,35 @@ def _worths(plain: PromptPredictor, search: Search, context: FitContext) -> Mapp
     return found
 
 
-def _thought(search: Search, context: FitContext) -> tuple[Any, str | None]:
-    """The winner with a thought before its answer, where dev prefers that; and what the thought is worth."""
+def _thought(search: Search, context: FitContext) -> tuple[Reading | None, str]:
+    """The winner with a thought before its answer, read on dev; and what the thought is worth."""
     way = context.fitted.get("reasoned")
     if not isinstance(way, ReasonedPredictor):
-        return None, None
+        return None, ""
     context.working("trying a thought before the answer on dev")
     some = search.examples[:THOUGHT_DEV]
     thinking = replace(way, prompt=replace(search.reading.predictor, prior=None))
-    reading = (
-        AnswerTrial("thought", thinking, search.winner.scorer).asked([example.input for example in some]).best(some)
-    )
-    before = search.reading.scores[: len(some)]
-    better = reading.total > sum(before)  # a tie goes to the cheaper one
-    return (thinking if better else None), worth(reading.scores, before)
+    trial = AnswerTrial("thought", thinking, search.winner.scorer).asked([example.input for example in some])
+    reading = trial.best(some)
+    return reading, worth(reading.scores, search.reading.scores[: len(some)])
 
 
-def _freely(search: Search, context: FitContext) -> tuple[PromptPredictor | None, str | None]:
-    """The winner with nothing to keep its answer to the labels or the schema, where dev prefers that; and how it did.
+def _freely(search: Search, context: FitContext) -> tuple[Reading | None, str]:
+    """The winner with nothing to keep its answer to the labels or the schema, read on dev; and how it did.
 
     A constraint makes every answer a valid one, and may push a model off what it would have said right.
     """
     winner = search.reading.predictor
     if not winner.labels and (winner.writing is None or winner.writing.schema is None):
-        return None, None
+        return None, ""
     context.working("trying answers written freely on dev")
     some = search.examples[:THOUGHT_DEV]
     length = FREE_LABEL_TOKENS if winner.writing is None else winner.writing.max_tokens
-    free = replace(winner, prior=None, writing=Writing(length))
+    free = replace(winner, prior=None, writing=Writing(length, chat=False))
     trial = AnswerTrial("freely", free, search.winner.scorer).asked([example.input for example in some])
     reading, before = trial.best(some), search.reading.scores[: len(some)]
     told = f"{reading.told}; what the constraint is worth: {worth(before, reading.scores)}"
     if winner.labels:
         off = sum(answer.output not in winner.labels for answer in trial.answers)
         told = f"{told}; {off} of {len(some)} answers were none of the labels"
-    return (free if reading.total > sum(before) else None), told
+    return reading, told

@@ -34,33 +34,42 @@ class Rewordable(Protocol):
 class Consistency:
     """Shares with 95 % intervals at a fixed n (mean over inputs; not part of the promise behind an outcome).
 
-    `repeated`: the probability that two answers drawn at temperature 1 agree: from the label probabilities themselves
-    or, where the model gives none, from two answers drawn for each input; None where no draw succeeded. `reworded`:
-    the share of inputs whose answer is the same in all rewordings.
+    Inputs on which any asking failed are left out, and counted. `repeated`: the probability that two answers drawn at
+    temperature 1 agree: from the label probabilities themselves or, where the model gives none, from two answers drawn
+    for each input; None where no draw succeeded. `reworded`: the share of inputs whose answer is the same in all
+    rewordings.
     """
 
     inputs: int
     repeated: Estimate | None
     reworded: Estimate
     rewordings: int
+    failed: int = 0
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def consistency(predictor: Rewordable, inputs: Sequence[Input], working: Callable[[int, int], None]) -> Consistency:
-    """Ask about the inputs as raced, and in each rewording; `working` hears how many of all askings are done."""
+def consistency(
+    predictor: Rewordable, inputs: Sequence[Input], working: Callable[[int, int], None]
+) -> Consistency | None:
+    """Ask about the inputs as raced, and in each rewording; None where no input was answered every time.
+
+    `working` hears how many of all askings are done.
+    """
     others = predictor.reworded()
     working(0, 1 + len(others))
     replies = predictor.ask(inputs)
-    first = [predictor.answer(reply).output for reply in replies]
-    same = np.ones(len(inputs), dtype=bool)
+    answers = [[predictor.answer(reply).output for reply in replies]]
     for at, other in enumerate(others):
         working(at + 1, 1 + len(others))
-        answers = [prediction.output for prediction in other.predict(inputs)]
-        same &= np.array([a is not None and a == b for a, b in zip(first, answers, strict=True)], dtype=bool)
+        answers.append([prediction.output for prediction in other.predict(inputs)])
+    each = [said for said in zip(*answers, strict=True) if None not in said]
+    if not each:
+        return None
+    same = np.array([len(set(said)) == 1 for said in each], dtype=bool)
     repeated = _by_probability(replies) or _by_drawing(predictor.draw(inputs))
-    return Consistency(len(inputs), repeated, _share(same), len(others))
+    return Consistency(len(each), repeated, _share(same), len(others), len(inputs) - len(each))
 
 
 def _by_probability(replies: Sequence[Reply]) -> Estimate | None:

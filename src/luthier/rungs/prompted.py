@@ -60,15 +60,15 @@ class PromptPredictor:
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """The best label of each input; a model may leave out the scores that cannot change it."""
         replies = ask(self.model, self.prompts(inputs), self.labels, self.writing, scores="best", prior=self.prior)
-        return [prediction(reply) for reply in replies]
+        return [self._said(reply) for reply in replies]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, as calibrating and choosing between prompts need it, or answers written."""
         return ask(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def draw(self, inputs: Sequence[Input]) -> list[Reply]:
-        """Two answers to each input, written at temperature 1."""
-        return drawn_twice(self.model, self.prompts(inputs), self.writing)
+        """Two answers to each input at temperature 1."""
+        return drawn_twice(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         """The whole conversation for each input, up to where the model answers."""
@@ -84,9 +84,15 @@ class PromptPredictor:
     def answer(self, reply: Reply) -> Prediction:
         """A reply to this prompt as a prediction: the best label, against the prior where there is one."""
         if self.prior is None or reply.error is not None:
-            return prediction(reply)
+            return self._said(reply)
         best = self.labels[calibrated_best(_logprobs(reply), self.prior)]
         return prediction(replace(reply, texts=(best,)))
+
+    def _said(self, reply: Reply) -> Prediction:
+        """A label that was written freely may stand on a line of its own."""
+        found = prediction(reply)
+        free = self.labels and self.writing is not None and found.output is not None
+        return replace(found, output=found.output.strip()) if free and found.output else found
 
     def reworded(self) -> Sequence[PromptPredictor]:
         """The same prompt in other words that mean the same."""

@@ -285,8 +285,8 @@ class TunedPredictor:
         return ask(self.model, self._prompts(inputs), self.labels, self.writing)
 
     def draw(self, inputs: Sequence[Input]) -> list[Reply]:
-        """Two answers to each input, written at temperature 1."""
-        return drawn_twice(self.model, self._prompts(inputs), self.writing)
+        """Two answers to each input at temperature 1."""
+        return drawn_twice(self.model, self._prompts(inputs), self.labels, self.writing)
 
     def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         return [_prompt(self.system, value, self.writing) for value in inputs]

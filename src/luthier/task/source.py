@@ -205,6 +205,15 @@ class DataSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_answer_in_the_input(self) -> DataSection:
+        if self.reference is not None and self.reference in self.input_columns:
+            raise problem(
+                f"the input shows the column '{self.reference}', which is the right answer: every rung would copy it",
+                "take it out of the input, or name another `reference`",
+            )
+        return self
+
     @property
     def input_columns(self) -> tuple[str, ...]:
         if self.template is not None:

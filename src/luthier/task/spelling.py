@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 
 def fold(text: str) -> str:
-    """The form in which two spellings of a label or a column name count as the same."""
-    return " ".join(text.split()).casefold()
+    """The form in which two spellings of a label or a column name count as the same, however they are encoded.
+
+    >>> fold("Cafe\u0301") == fold("caf\u00e9\u200b")
+    True
+    """
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
+    return " ".join(seen.split()).casefold()
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
