@@ -34,7 +34,7 @@ OTHERS = pytest.mark.parametrize("recipe", [DORA, FULL], ids=["dora", "full"])
 
 class TestDora(RungContract):
     def make_rung(self) -> Rung:
-        return Dora(replace(DORA, rank=8, alpha=16, epochs=3))
+        return Dora(replace(DORA, epochs=1, dev_checks_per_epoch=1))
 
     def make_models(self) -> Mapping[str, Any]:
         return {"student": tiny_model()}
@@ -42,7 +42,7 @@ class TestDora(RungContract):
 
 class TestFull(RungContract):
     def make_rung(self) -> Rung:
-        return Full(FULL)
+        return Full(replace(FULL, epochs=1, dev_checks_per_epoch=1))
 
     def make_models(self) -> Mapping[str, Any]:
         return {"student": tiny_model()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def interrupt() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path, whole: Tuned) -> None:
+    """Trap 23."""
     again, other = tune(tmp_path / "1"), tune(tmp_path / "2", seed=1)
     assert same_bits(again, whole)
     assert again.checks == whole.checks
@@ -86,17 +88,56 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Pat
 
 @pytest.mark.parametrize("step", [1, 4, 8])
 def test_an_interrupted_training_resumes_and_ends_in_the_same_bits(tmp_path: Path, whole: Tuned, step: int) -> None:
+    """Trap 15: Ctrl-C loses no whole step."""
     with pytest.raises(KeyboardInterrupt):
         tune(tmp_path / "parts", working=stop_at(step, interrupt))
     seen: list[int] = []
     resumed = tune(tmp_path / "parts", working=lambda _text, done, _total: seen.append(done))
     assert same_bits(resumed, whole)
-    assert (resumed.checks, resumed.tokens, resumed.tokens_run) == (whole.checks, whole.tokens, whole.tokens_run)
-    checks_before = [check for check in RECIPE.check_steps(18) if check < step]
-    assert seen[0] == (checks_before[-1] if checks_before else 1)
+    assert same_course(resumed, whole)
+    assert seen[0] == step
+
+
+def same_course(one: Tuned, other: Tuned) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in ("checks", "losses", "tokens", "tokens_run"))
+
+
+def test_an_interrupt_in_the_middle_of_a_step_takes_that_step_back(tmp_path: Path, whole: Tuned) -> None:
+    """Trap 15: half of a step's gradients, and what was counted for it, are forgotten."""
+    module, calls = tiny_module(), []
+
+    def count(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 20:
+            interrupt()
+
+    hook = module.lm_head.register_forward_hook(count)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path, module=module)
+    hook.remove()
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)["state"]
+    assert kept["step"] not in (0, *RECIPE.check_steps(18)), "it was interrupted elsewhere"
+    resumed = tune(tmp_path)
+    assert same_bits(resumed, whole)
+    assert same_course(resumed, whole)
+
+
+def test_an_interrupt_in_a_dev_check_comes_back_to_that_check(tmp_path: Path, whole: Tuned) -> None:
+    """Trap 15."""
+
+    def working(text: str, done: int, _total: int) -> None:
+        if "checking" in text and done == 5:
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path, working=working)
+    resumed = tune(tmp_path)
+    assert same_bits(resumed, whole)
+    assert same_course(resumed, whole)
 
 
 def test_a_killed_training_resumes_in_another_process_and_ends_in_the_same_bits(tmp_path: Path, whole: Tuned) -> None:
+    """Trap 15; and 23: another process ends in the same bits."""
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "import test_train_loop as t\n"
@@ -128,7 +169,7 @@ def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path: Path, what: str
 
 
 def test_the_best_checkpoint_is_returned_and_not_the_last(tmp_path: Path) -> None:
-    """A rate that wrecks the model in the end: the adapter that comes back scores what the best check did."""
+    """Trap 16. A rate that wrecks the model in the end: the adapter that comes back scores what the best check did."""
     _rows, dev = data()
     wild = replace(RECIPE, learning_rate=0.3, epochs=3, warmup_share=0.9)
     tuned = tune(tmp_path, wild)
@@ -143,6 +184,7 @@ def test_the_best_checkpoint_is_returned_and_not_the_last(tmp_path: Path) -> Non
 
 
 def test_after_one_step_the_adapter_has_moved_and_the_base_has_not(tmp_path: Path) -> None:
+    """Trap 13."""
     module = tiny_module()
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
     tuned = tune(tmp_path, replace(RECIPE, epochs=1, step_examples=100), module=module)
@@ -157,6 +199,7 @@ def test_after_one_step_the_adapter_has_moved_and_the_base_has_not(tmp_path: Pat
 
 
 def test_all_linear_layers_but_the_head_are_adapted_in_fp32(tmp_path: Path) -> None:
+    """Traps 12 and 13: the count is the formula's."""
     tuned = tune(tmp_path, replace(RECIPE, epochs=1, step_examples=100))
     wide, narrow, inner, rank = 32, 16, 48, RECIPE.rank
     attention = (wide + wide) + 2 * (wide + narrow) + (wide + wide)
@@ -166,7 +209,7 @@ def test_all_linear_layers_but_the_head_are_adapted_in_fp32(tmp_path: Path) -> N
 
 
 def test_merged_the_adapter_answers_as_in_training_and_the_embeddings_stay_tied(tmp_path: Path) -> None:
-    """The checks' prompts are those that are asked later: a token more or less would show."""
+    """Trap 14. The checks' prompts are those that are asked later: a token more or less would show."""
     model = LocalModel(tiny_module(), tiny_tokenizer(), name="tiny", fingerprint="tiny")
     tuned = tune(tmp_path, module=model.module)
     write_adapter(tmp_path / "adapter", tuned.weights, RECIPE, "tiny")
@@ -181,6 +224,7 @@ def test_merged_the_adapter_answers_as_in_training_and_the_embeddings_stay_tied(
 
 
 def test_an_overfitted_model_stops_at_the_end_of_turn(tmp_path: Path) -> None:
+    """Traps 1 and 2: the tokenizer's eos is another token than the one that ends a turn here."""
     model = LocalModel(tiny_module(), tiny_tokenizer(), name="tiny", fingerprint="tiny")
     tuned = tune(tmp_path, replace(RECIPE, rank=8, alpha=32, epochs=12), module=model.module)
     write_adapter(tmp_path / "adapter", tuned.weights, replace(RECIPE, rank=8, alpha=32), "tiny")
@@ -204,6 +248,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint_kept(tmp_path: 
 
 
 def test_each_labelled_token_of_a_step_weighs_the_same_however_it_is_cut_into_passes(tmp_path: Path) -> None:
+    """Trap 10."""
     one_step = replace(RECIPE, epochs=1, step_examples=100)
     whole, cut = (tune(tmp_path / str(size), replace(one_step, pass_tokens=size)) for size in (4096, 20))
     assert cut.tokens_run > whole.tokens_run
@@ -216,7 +261,7 @@ def test_the_recipes_rate_and_clipping_are_those_of_the_steps(tmp_path: Path, cl
     """AdamW's first step moves each weight by the rate, whatever its gradient, unless that is next to nothing."""
     recipe = replace(RECIPE, epochs=4, step_examples=100, warmup_share=0.5, clip_norm=clip_norm)
     with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path, recipe, working=stop_at(2, interrupt))
+        tune(tmp_path, recipe, working=stop_at(1, interrupt))
     adapter = torch.load(tmp_path / CHECKPOINT, weights_only=True)["adapter"]
     largest = max(float(weight.abs().max()) for name, weight in adapter.items() if "lora_B" in name)
     assert recipe.rate_at(0, 4) == 0.005
@@ -235,6 +280,22 @@ def test_training_needs_rows_and_dev_examples(tmp_path: Path) -> None:
     for some_rows, some_dev, missing in (([], dev, "training"), (rows, [], "dev")):
         with pytest.raises(DataError, match=f"no {missing} examples"):
             fine_tune(tiny_module(), some_rows, some_dev, RECIPE, seed=0, workdir=tmp_path, base_fingerprint="tiny")
+
+
+def test_a_full_disk_is_a_clear_error_and_the_last_checkpoint_stays(tmp_path: Path, whole: Tuned) -> None:
+    """A limit on the size of files ends a write in the middle, as a full disk does."""
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path, working=stop_at(4, interrupt))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match="checkpoint cannot be written(.|\n)*make room on the disk"):
+            tune(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    seen: list[int] = []
+    assert same_bits(tune(tmp_path, working=lambda _text, done, _total: seen.append(done)), whole)
+    assert seen[0] == 4
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def rows_of(chat: Chat, context_tokens: int = 512) -> list[TrainRow]:
 
 @EVERY_TEMPLATE
 def test_each_row_has_exactly_one_labelled_end_of_turn_token_and_it_is_the_templates(template: str) -> None:
+    """Traps 1 and 2."""
     tokenizer = tiny_tokenizer(template)
     chat = Chat(tokenizer)
     end = tokenizer.convert_tokens_to_ids(ENDS[template])
@@ -39,6 +40,7 @@ def test_each_row_has_exactly_one_labelled_end_of_turn_token_and_it_is_the_templ
 
 @EVERY_TEMPLATE
 def test_a_row_begins_with_the_prompt_that_is_asked_later(template: str) -> None:
+    """Trap 3."""
     chat = Chat(tiny_tokenizer(template))
     for row, line in zip(rows_of(chat), LINES, strict=True):
         assert list(row.input_ids[: row.labels_from]) == chat.prompt_ids([Message("user", line)])
@@ -46,6 +48,7 @@ def test_a_row_begins_with_the_prompt_that_is_asked_later(template: str) -> None
 
 @EVERY_TEMPLATE
 def test_no_row_begins_or_ends_twice(template: str) -> None:
+    """Trap 5."""
     tokenizer = tiny_tokenizer(template)
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     for row in rows_of(Chat(tokenizer)):
@@ -54,7 +57,7 @@ def test_no_row_begins_or_ends_twice(template: str) -> None:
 
 
 def test_the_ids_of_a_row_are_these() -> None:
-    """Golden: how apply_chat_template returns ids has changed between versions of transformers."""
+    """Trap 6. Golden: how apply_chat_template returns ids has changed between versions of transformers."""
     tokenizer = tiny_tokenizer("chatml")
     row = train_row(
         Chat(tokenizer),
@@ -99,6 +102,7 @@ def test_the_ids_of_a_row_are_these() -> None:
 
 
 def test_a_row_longer_than_the_context_is_an_error_that_names_the_example_and_none_is_cut() -> None:
+    """Trap 7."""
     chat = Chat(tiny_tokenizer())
     longest = max(len(row.input_ids) for row in rows_of(chat))
     assert len(rows_of(chat, context_tokens=longest)) == len(LINES)

@@ -94,6 +94,7 @@ def assert_same(one: tuple[float, dict[str, Any]], other: tuple[float, dict[str,
 
 @SHARING
 def test_loss_and_gradients_equal_those_of_pefts_rows_run_alone(kind: str) -> None:
+    """Traps 8 and 11."""
     rows = some_rows()
     module = module_with_moved_adapter(tiny_module(kind))
     expected = by_peft(kind, module, rows)
@@ -104,6 +105,7 @@ def test_loss_and_gradients_equal_those_of_pefts_rows_run_alone(kind: str) -> No
 
 
 def test_a_step_cut_into_passes_has_the_same_gradients() -> None:
+    """Trap 10."""
     rows = some_rows()
     module = module_with_moved_adapter(tiny_module())
     module.config._attn_implementation = ATTENTION
@@ -130,6 +132,7 @@ def test_a_long_example_has_the_same_gradients_for_a_fraction_of_the_memory(kind
 
 
 def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it() -> None:
+    """Traps 8 and 9."""
     rows = some_rows()
     module = module_with_moved_adapter(tiny_module())
     module.config._attn_implementation = ATTENTION
@@ -142,6 +145,7 @@ def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it() -> None:
 
 
 def test_the_same_gradients_have_the_same_bits() -> None:
+    """Trap 23."""
     rows = some_rows(12)
     module = module_with_moved_adapter(tiny_module())
     module.config._attn_implementation = ATTENTION

@@ -311,6 +311,7 @@ class _Climb:
             *_written_content(task.spec),
             *_training_content(task.spec, rung),
             *_repair_content(task.spec, rung),
+            *(getattr(task.extra, name) for name in getattr(rung, "learns_from", ())),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
@@ -327,6 +328,8 @@ class _Climb:
                 candidate.name,
                 self.listen,
                 {name: predictor for name, (predictor, _) in below.items()},
+                task.extra,
+                {role: terms for role in models if (terms := self._terms(role))},
             )
             context.working("fitting")
             started = self.shelf.clock()
@@ -381,6 +384,10 @@ class _Climb:
             known = certify(guard, predictor, task_prompts=asked, kept=self.store, working=working).describe()
             self.store.keep_measurement(key, known)
         return replace(run, guard=known)
+
+    def _terms(self, role: str) -> str | None:
+        endpoint = self.task.remote.get(self.task.spec.models.get(role, ""))
+        return None if endpoint is None or role in self.shelf.given else endpoint.terms
 
     # ------------------------------------------------------------ how steady the answers are
 
@@ -452,7 +459,10 @@ def _written_content(spec: TaskSpec) -> tuple[Any, ...]:
 
 def _training_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:
     """Where a fine-tune ran, if a person chose it: the same recipe gives other roundings there."""
-    return (spec.training,) if rung.guarded and spec.training != Training() else ()
+    if not rung.guarded:
+        return ()
+    chosen = (spec.training,) if spec.training != Training() else ()
+    return (*chosen, *(["any licence"] if spec.constraints.allow_unknown_licence else []))
 
 
 def _repair_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:

@@ -91,9 +91,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What may not be done, whatever it scores. `local_only`: no example may leave this machine."""
+    """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
+
+    `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence.
+    """
 
     local_only: bool = False
+    allow_unknown_licence: bool = False
 
 
 # ---------------------------------------------------------------- models
@@ -215,7 +219,8 @@ class Endpoint:
     """A model behind an address. `key_env` names the environment variable with the key; the key itself is nowhere.
 
     `on_this_machine`: the address is a loopback one, so that nothing sent there leaves the machine. `send` are the
-    sampling settings that the endpoint takes, `parameters` what else goes into the body of each request.
+    sampling settings that the endpoint takes, `parameters` what else goes into the body of each request. `terms` say
+    what its maker allows to be trained on its outputs, in the words of whoever wrote the task.
     """
 
     name: str
@@ -230,6 +235,7 @@ class Endpoint:
     context_tokens: int | None = None
     send: tuple[SamplingKey, ...] = ("temperature", "seed")
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    terms: str | None = None
     concurrency: int = 8
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -265,10 +271,40 @@ Backend = Literal["auto", "loop", "trl"]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Where fine-tunes run. `processes`: how many share one, each on a device of its own where there are GPUs."""
+    """Where fine-tunes run, and how. `processes`: how many share one, each on a device of its own where there are GPUs.
+
+    `learning_rate`: a number, "search" on dev, or None for the recipe's own; a search spends `search_tokens` of
+    training rows and at most `search_seconds` (None: no limit). `epochs`: None for the recipe's own.
+    """
 
     backend: Backend = "auto"
     processes: int = 1
+    learning_rate: float | Literal["search"] | None = None
+    epochs: int | None = None
+    search_tokens: int = 40_000
+    search_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one input, of which `chosen` is preferred."""
+
+    id: str
+    input: Input
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What some fine-tunes learn from besides examples: inputs without answers, preferences, documents by name.
+
+    None of it is a copy of a dev or test input, nor holds one: whoever makes an Extra sees to that.
+    """
+
+    unlabelled: tuple[Input, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    documents: tuple[tuple[str, str], ...] = ()
 
 
 @runtime_checkable
@@ -314,7 +350,8 @@ class Rung(Protocol):
 
     `kinds` are the kinds of task it can answer. `guarded` says that fitting changes the model's weights, so that the
     forgetting guard has to pass it. A rung may also have `optional_roles`, models that it uses where the task names
-    them, and `builds_on`, the rungs whose fitted predictors it starts from.
+    them, `builds_on`, the rungs whose fitted predictors it starts from, and `learns_from`, the fields of Extra that it
+    reads.
     """
 
     @property
@@ -373,7 +410,9 @@ def silent(_event: Event) -> None:
 class FitContext:
     """What a rung may use while it is fitted: models and embedders by role, a seed, a folder for its checkpoints.
 
-    `fitted` holds the predictors of the rungs that this one says it builds on, by rung, where they were fitted.
+    `fitted` holds the predictors of the rungs that this one says it builds on, by rung, where they were fitted; `extra`
+    what there is to learn from besides examples; `terms` by role what the task says about training on a model's
+    outputs.
     """
 
     models: Mapping[str, Any]
@@ -382,6 +421,8 @@ class FitContext:
     candidate: str = ""
     listen: Listener = silent
     fitted: Mapping[str, Predictor] = field(default_factory=dict)
+    extra: Extra = Extra()
+    terms: Mapping[str, str] = field(default_factory=dict)
 
     def working(self, text: str, done: int = 0, total: int = 0) -> None:
         self.listen(Event("working", candidate=self.candidate, text=text, done=done, total=total))
@@ -596,6 +637,7 @@ class Task:
     remote: Mapping[str, Endpoint] = field(default_factory=dict)
     limits: Limits = Limits()
     cached: bool = True
+    extra: Extra = Extra()
 
 
 # ---------------------------------------------------------------- what a verdict knows

@@ -71,7 +71,8 @@ def open_model(name: str, listen: Listener = silent) -> Model:
     if local is not None:
         _check_folder(local, weights="*.safetensors", needs=("config.json", "tokenizer_config.json"))
         return _local_model(local, name=local.name)
-    return _local_model(prepare.prepare(_of_kind(name, "model"), listen), name=name)
+    entry = _of_kind(name, "model")
+    return _local_model(prepare.prepare(entry, listen), name=name, licence=entry.licence)
 
 
 def open_embedder(name: str, listen: Listener = silent) -> Embedder:
@@ -137,7 +138,7 @@ def _check_folder(folder: Path, *, weights: str, needs: tuple[str, ...]) -> None
         )
 
 
-def _local_model(folder: Path, *, name: str) -> Model:
+def _local_model(folder: Path, *, name: str, licence: str | None = None) -> Model:
     from luthier.models.local import LocalModel  # raises MissingExtra without torch
 
-    return LocalModel.load(folder, name=name)
+    return LocalModel.load(folder, name=name, licence=licence)

@@ -13,6 +13,7 @@ from luthier.errors import MissingExtra, ModelError
 from luthier.models.chat import Chat
 from luthier.models.engine import ROW_TOKENS, PrefixCache, Scored, score_packed, score_plainly, why_not_packed
 from luthier.models.generation import Generated, Prompt, generate_packed, generate_plainly
+from luthier.models.licence import licence_of
 from luthier.models.packing import Item, Trie, build_trie
 from luthier.models.quiet import quiet
 from luthier.models.walk import WORTH_A_WALK, Walked, find_best
@@ -65,10 +66,12 @@ class LocalModel:
         max_row_tokens: int = ROW_TOKENS,
         end: End = "turn",
         folder: Path | None = None,
+        licence: str | None = None,
     ) -> None:
         """Around a module that is loaded already; `fingerprint` stands for its weights, the caller knows them.
 
-        `folder` is where the weights came from, for those who need them in another precision.
+        `folder` is where the weights came from, for those who need them in another precision, and `licence` its
+        licence's name, as far as it is known.
         """
         self.module = module
         self.tokenizer = tokenizer
@@ -77,6 +80,7 @@ class LocalModel:
         self.max_row_tokens = max_row_tokens
         self.end = end
         self.folder = folder
+        self.licence = licence
         self._weights = fingerprint
         self._prefix = PrefixCache(module)
         self._tries: dict[tuple[Any, ...], Trie] = {}
@@ -91,9 +95,11 @@ class LocalModel:
         adapter: Path | None = None,
         threads: int | None = None,
         end: End = "turn",
+        licence: str | None = None,
     ) -> LocalModel:
         """From a folder with safetensors and a tokenizer, with the LoRA adapter in `adapter` merged into a copy.
 
+        `licence`: left out, what the folder says (`models.licence`).
         `threads` sets how many CPU threads torch uses in this whole process. Raises ModelError where the folder holds
         no such model.
         """
@@ -106,7 +112,8 @@ class LocalModel:
             except Exception as error:  # each file format has errors of its own; all of them are the folder's
                 raise _no_model(folder, error) from error
         module = _module_of(folder, "cuda" if torch.cuda.is_available() else "cpu")
-        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end, folder=folder)
+        known = licence or licence_of(folder)
+        model = cls(module, tokenizer, name=name, fingerprint=weights, end=end, folder=folder, licence=known)
         return model if adapter is None else model.with_adapter(adapter)
 
     def with_adapter(self, folder: Path) -> LocalModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,23 @@ def narrowing(run: EvalRun, estimate: Estimate | None, task: TaskSpec) -> dict[s
 
 def _no_points(why_not: str) -> dict[str, Any]:
     return {"points": [], "why_not": why_not}
+
+
+def training(run: EvalRun | None) -> dict[str, Any] | None:
+    """How a fine-tune went: [step, loss] (at most 60 points, each the mean since the one before) and the dev checks.
+
+    None where nothing was trained by steps.
+    """
+    losses = [float(loss) for loss in run.fit.get("loss by step", ())] if run else []
+    if run is None or not losses:
+        return None
+    ends = np.unique(np.linspace(0, len(losses), min(MOST_POINTS, len(losses)) + 1).round().astype(int))
+    points = [[int(end), round(float(np.mean(losses[start:end])), 4)] for start, end in pairwise(ends)]
+    checks = [
+        {"step": check["step"], "accuracy": check.get("dev_accuracy"), "loss": round(float(check["dev_nll"]), 4)}
+        for check in run.fit.get("dev checks", ())
+    ]
+    return {"points": points, "checks": checks, "best": run.fit.get("best step"), "steps": len(losses)}
 
 
 def paired(one: EvalRun, other: EvalRun, *, alpha: float) -> dict[str, Any] | None:

@@ -27,6 +27,10 @@ STEPS = (
     ("zero-shot", "reasoned", "what thinking before the answer adds"),
     ("combined", "lora", "what fine-tuning adds to the best prompt"),
     ("retrieved-shots", "lora", "what fine-tuning adds to the nearest examples"),
+    ("lora", "full", "what training all weights adds to training an adapter"),
+    ("lora", "distilled", "what a teacher's answers to further inputs add"),
+    ("lora", "dpo", "what learning from wrong answers adds"),
+    ("lora", "pretrained", "what reading the documents adds"),
 )
 
 

@@ -63,6 +63,7 @@ def _environment(*, escape: bool) -> Environment:
     environment.filters["tight"] = tight
     environment.filters["label_shift"] = _label_shift
     environment.filters["narrowing_shape"] = narrowing_shape
+    environment.filters["training_shape"] = training_shape
     environment.globals["tokens_in"] = tokens_in
     return environment
 
@@ -127,6 +128,29 @@ def narrowing_shape(points: Sequence[Sequence[float]]) -> dict[str, str]:
         return [f"{x},{round(100 - 100 * point[column], 2)}" for x, point in zip(xs, points, strict=True)]
 
     return {"band": " ".join(line(3) + line(2)[::-1]), "mean": " ".join(line(1))}
+
+
+def training_shape(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines of a fine-tune as SVG points in a box of 100 by 100: losses from 0 to the highest, shares from 0 to 1.
+
+    The dev checks are shares of right answers, or losses where answers are written.
+    """
+    steps, checks = training["steps"], training["checks"]
+    losses = [loss for _, loss in training["points"]] + [check["loss"] for check in checks]
+    top = max(losses) or 1.0
+    shares = bool(checks) and all(check["accuracy"] is not None for check in checks)
+    marks = [
+        {
+            "x": round(100 * check["step"] / steps, 2),
+            "y": round(100 - 100 * (check["accuracy"] if shares else check["loss"] / top), 2),
+            "best": check["step"] == training["best"],
+        }
+        for check in checks
+    ]
+    line = [f"{round(100 * step / steps, 2)},{round(100 - 100 * loss / top, 2)}" for step, loss in training["points"]]
+    dev = " ".join(f"{mark['x']},{mark['y']}" for mark in marks)
+    best = next((check for check in checks if check["step"] == training["best"]), None)
+    return {"loss": " ".join(line), "dev": dev, "marks": marks, "top": top, "shares": shares, "best": best}
 
 
 def markdown_text(text: str) -> str:

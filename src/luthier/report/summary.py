@@ -83,9 +83,33 @@ RUNGS: Mapping[str, tuple[str, str]] = {
         "A fine-tuned small model",
         "Trains a small set of added weights (LoRA: low-rank adaptation) of the language model on the training data.",
     ),
+    "dora": (
+        "A fine-tuned small model, by DoRA",
+        "Trains added weights as LoRA does, and the size of each output apart from them.",
+    ),
     "full": (
         "A fully fine-tuned model",
         "Trains all weights of the language model on the training data.",
+    ),
+    "qlora": (
+        "A fine-tuned model in four bits",
+        "Trains added weights beside those of the language model, which are stored in four bits meanwhile.",
+    ),
+    "distilled": (
+        "A model taught by a stronger one",
+        "Trains the language model on the training data and on a stronger model's answers to unlabelled inputs.",
+    ),
+    "dpo": (
+        "A model that prefers right answers",
+        "Goes on from the fine-tuned model with pairs of a better and a worse answer (direct preference optimization).",
+    ),
+    "self-distilled": (
+        "A model fine-tuned in its own words",
+        "Lets the language model put the right answers into its own words, and trains it on those.",
+    ),
+    "pretrained": (
+        "A fine-tuned model that read your documents",
+        "Lets the language model read texts of the domain before it is trained on the training data.",
     ),
 }
 
@@ -281,6 +305,7 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "touches_target": _touches_target(result, facts.task.target),
         "more_sentence": more_sentence(result),
         "fit": _fit(run),
+        "training": evidence.training(run),
         "steady": steady_sentences(result.consistency),
         "forgetting": {
             "sentence": forgetting.summary_of(result.guard),
@@ -343,7 +368,7 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
     for key, value in (plain(run.fit) if run else {}).items():
-        if key == "strengths tried":  # they have a table of their own
+        if key in ("strengths tried", "loss by step"):  # drawn, not told
             continue
         text = phrase(value)
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})

@@ -10,7 +10,9 @@ from luthier.errors import SpecError, StoreError
 from luthier.rungs.base import read_predictor
 from luthier.rungs.calibrated import Calibrated
 from luthier.rungs.combined import Combined
+from luthier.rungs.distilled import Distilled
 from luthier.rungs.dora import Dora
+from luthier.rungs.dpo import Dpo
 from luthier.rungs.embedding import Embedding, EmbeddingPredictor
 from luthier.rungs.few_shot import FewShot
 from luthier.rungs.full import Full
@@ -19,10 +21,12 @@ from luthier.rungs.lora import Lora
 from luthier.rungs.majority import Majority, MajorityPredictor
 from luthier.rungs.many_shot import ManyShot
 from luthier.rungs.nearest import Nearest, NearestPredictor
+from luthier.rungs.pretrained import Pretrained
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.qlora import QLora
 from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
+from luthier.rungs.self_distilled import SelfDistilled
 from luthier.rungs.tfidf import Tfidf, TfidfPredictor
 from luthier.rungs.tuned import TunedPredictor
 from luthier.rungs.zero_shot import ZeroShot
@@ -45,6 +49,10 @@ LADDER: tuple[Rung, ...] = (
     Dora(),
     Full(),
     QLora(),
+    Distilled(),
+    Dpo(),
+    SelfDistilled(),
+    Pretrained(),
 )
 
 _PREDICTORS = {

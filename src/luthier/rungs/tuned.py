@@ -6,7 +6,7 @@ Labels are scored without any instruction: a model that was tuned to choose them
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,10 @@ from luthier.rungs.base import (
     written,
 )
 from luthier.train.recipe import Recipe
-from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec
+from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec, Training
 
 if TYPE_CHECKING:
+    from luthier.train.distil import Soft
     from luthier.train.loop import Tuned
     from luthier.train.rows import DevRow, TrainRow
 
@@ -51,12 +52,13 @@ class Student:
 
     @classmethod
     def of(cls, task: TaskSpec, models: Mapping[str, Any], needed_by: str) -> Student:
-        """Errors: ModelError where there is no student, or one whose weights are not here."""
+        """Errors: ModelError where there is no student, one whose weights are not here, or one of unknown licence."""
         base = role_model(models, "student", needed_by)
         if not all(hasattr(base, part) for part in ("module", "chat", "with_adapter")):
             raise ModelError(
                 "its weights cannot be trained here", where=base.name, fix="choose a local model as the student"
             )
+        _check_licence(base, allowed=task.constraints.allow_unknown_licence)
         writing = Writing.of(task)
         system = _system(base.chat, SYSTEM if writing is None else task.instruction.strip())
         return cls(base, system, task.label_names, writing)
@@ -107,17 +109,112 @@ class Student:
             "best step": tuned.best.step,
             "dev checks": [_told(check, self.writing) for check in tuned.checks],
             "dev examples checked": checked,
+            "loss by step": [round(loss, 4) for loss in tuned.losses],
             "training tokens": tuned.tokens,
             "tokens run": tuned.tokens_run,
             "trainable parameters": tuned.trainable_parameters,
             "prompt": self.system or "",
             **(more or {}),
         }
+        if getattr(self.base, "folder", None) is not None:
+            history["licence of the student"] = self.base.licence or "unknown, and allowed by the task"
         if tuned.note is not None:
             history["note"] = f"rows were run one by one: {tuned.note}"
         return TunedPredictor(
             self.base, folder, self.system, self.labels, history, tuned.seconds, self.writing, whole=whole
         )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student is taught by: rows to learn, dev rows to choose by, and the recipe."""
+
+    student: Student
+    recipe: Recipe
+    rows: tuple[TrainRow, ...]
+    dev: tuple[DevRow, ...]
+    soft: Mapping[TrainRow, Soft] = field(default_factory=dict)
+    """What a teacher gives the tokens of some rows, learned instead of the tokens."""
+
+    @classmethod
+    def of(
+        cls, student: Student, recipe: Recipe, train: Sequence[Example], dev: Sequence[Example], context: FitContext
+    ) -> Lesson:
+        """Errors: DataError for an example longer than the student's context."""
+        context.working("preparing the examples")
+        return cls(
+            student,
+            recipe,
+            tuple(student.row(example) for example in train),
+            tuple(student.dev_row(example) for example in recipe.dev_sample(dev, seed=context.seed)),
+        )
+
+    def learnt(
+        self,
+        task: TaskSpec,
+        context: FitContext,
+        *,
+        module: Callable[[], Any] | None = None,
+        start: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> TunedPredictor:
+        """The student after the lesson, from `start` on; rate and epochs as the task's [training] says.
+
+        `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
+        """
+        from luthier.train.backend import fine_tune
+        from luthier.train.distil import distil
+        from luthier.train.rates import RATES, choose_rate
+
+        def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
+            trained = self.student.base.module if module is None else module()
+            if self.soft:
+                return distil(
+                    trained,
+                    rows,
+                    dev,
+                    recipe,
+                    soft=self.soft,
+                    seed=context.seed,
+                    workdir=workdir,
+                    base_fingerprint=self.student.base.fingerprint,
+                    working=context.working,
+                )
+            return fine_tune(
+                trained,
+                rows,
+                dev,
+                recipe,
+                seed=context.seed,
+                workdir=workdir,
+                base_fingerprint=self.student.base.fingerprint,
+                # TRL would load 4-bit weights in a way of its own
+                training=Training("loop") if recipe.method == "qlora" else task.training,
+                start=start,
+                working=context.working,
+            )
+
+        wanted, told = task.training, dict(more or {})
+        recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs)
+        if isinstance(wanted.learning_rate, float):
+            recipe = replace(recipe, learning_rate=wanted.learning_rate)
+        elif wanted.learning_rate == "search":
+            choice = choose_rate(
+                RATES[recipe.method],
+                self.rows,
+                self.dev,
+                recipe,
+                train,
+                seed=context.seed,
+                workdir=context.workdir,
+                tokens=wanted.search_tokens,
+                seconds=wanted.search_seconds,
+                working=context.working,
+            )
+            recipe = replace(recipe, learning_rate=choice.rate)
+            told["learning rate chosen on dev"] = choice.describe()
+        tuned = train(self.rows, self.dev, recipe, context.workdir)
+        return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
 
 
 @dataclass(frozen=True)
@@ -136,25 +233,10 @@ class FineTune:
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
-        """Errors: DataError for an example longer than the student's context; those of `train.loop.fine_tune`."""
-        from luthier.train.loop import fine_tune
-
+        """Errors: DataError for an example longer than the student's context; those of `train.backend.fine_tune`."""
         student = Student.of(task, context.models, self.name)
-        module = self.module(student.base)
-        context.working("preparing the examples")
-        rows = [student.row(example) for example in train]
-        dev_rows = [student.dev_row(example) for example in self.recipe.dev_sample(dev, seed=context.seed)]
-        tuned = fine_tune(
-            module,
-            rows,
-            dev_rows,
-            self.recipe,
-            seed=context.seed,
-            workdir=context.workdir,
-            base_fingerprint=student.base.fingerprint,
-            working=context.working,
-        )
-        return student.fitted(tuned, self.recipe, context, checked=len(dev_rows))
+        lesson = Lesson.of(student, self.recipe, train, dev, context)
+        return lesson.learnt(task, context, module=lambda: self.module(student.base))
 
     def module(self, base: Any) -> Any:
         """What is trained of the student."""
@@ -262,6 +344,17 @@ class TunedPredictor:
     def describe(self) -> Mapping[str, Any]:
         """How it was trained; with "seconds" right after fitting only, since a clock must not change what is saved."""
         return dict(self.history) if self.seconds is None else {**self.history, "seconds": round(self.seconds, 1)}
+
+
+def _check_licence(base: Any, *, allowed: bool) -> None:
+    """A model that somebody made in memory is their own; a folder has to name its licence, or the task allows any."""
+    if getattr(base, "folder", None) is not None and base.licence is None and not allowed:
+        raise ModelError(
+            "nobody knows the licence of this model: its README.md, config.json and LICENSE name none",
+            where=str(base.folder),
+            fix="read it where you have the model from; then write `license: ...` into the head of its README.md, or "
+            "set [constraints] allow_unknown_licence = true",
+        )
 
 
 def _system(chat: Any, wanted: str) -> str | None:

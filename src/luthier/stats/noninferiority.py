@@ -46,8 +46,8 @@ def noninferiority(
 
     By Student's t; with `binary` (losses of -1, 0 and 1: answers that were right or wrong before and after) by Tango's
     score, which stays honest where few or none changed. `clusters`, shape (n,), names the cluster of each loss: then
-    always by t over clusters, which it needs a few dozen of. Raises ValueError. Sources: Tango (1998), "Equivalence test
-    and confidence interval for the difference in proportions for the paired-sample design"; Miller (2024).
+    always by t over clusters, which it needs a few dozen of. Raises ValueError. Sources: Tango (1998), "Equivalence
+    test and confidence interval for the difference in proportions for the paired-sample design"; Miller (2024).
 
     >>> found = noninferiority([0.0] * 100, 0.03, binary=True)
     >>> found.mean, round(found.high, 4), round(found.p_within, 3)

@@ -37,8 +37,9 @@ RULES: Mapping[Kind, KindRules] = {
 # rungs that can only choose among labels, and those that only serve where there are none; all others serve every kind
 CLOSED_SET_RUNGS = ("tfidf", "embedding", "calibrated", "reasoned")
 FREE_TEXT_RUNGS = ("nearest",)
+TEXT_RUNGS = ("self-distilled",)  # neither labels nor records
 # further fine-tunes, minutes each: climbed only where [ladder] rungs names them
-ON_REQUEST = ("dora", "full", "qlora")
+ON_REQUEST = ("dora", "full", "qlora", "distilled", "dpo", "self-distilled", "pretrained")
 
 
 def rungs_for(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:
@@ -48,4 +49,5 @@ def rungs_for(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:
     ('majority', 'nearest', 'lora')
     """
     out = FREE_TEXT_RUNGS if RULES[kind].closed else CLOSED_SET_RUNGS
+    out = out if kind == "generation" else (*out, *TEXT_RUNGS)
     return tuple(name for name in names if name not in out)

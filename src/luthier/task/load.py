@@ -12,13 +12,14 @@ from luthier.errors import DataError, SpecError
 from luthier.task.answers import Answers
 from luthier.task.data import Dialect, Table, format_of, read_table
 from luthier.task.duplicates import Distinct, Union, measure, merge_exact
+from luthier.task.extra import read_extra
 from luthier.task.hub import PREFIX, hub_table
 from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
-from luthier.types import Example, GuardRules, Task, TaskSpec, Training, digest
+from luthier.types import Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
 # a cluster of near-copies above this share of the data says that the threshold links what is not the same
 _LARGE_CLUSTER = 0.1
@@ -44,6 +45,7 @@ def load_task(path: str | Path) -> Task:
     units = _units(distinct, settings, findings)
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
+    extra = read_extra(settings, file.parent, splits.train, (*splits.dev, *splits.test.order), findings)
     return Task(
         spec=spec,
         folder=file.parent.resolve(),
@@ -51,10 +53,11 @@ def load_task(path: str | Path) -> Task:
         dev=splits.dev,
         test=splits.test,
         findings=findings.plain(),
-        fingerprint=_fingerprint(spec, splits, settings),
+        fingerprint=_fingerprint(spec, splits, settings, extra),
         remote=settings.remote,
         limits=settings.limits,
         cached=settings.cached,
+        extra=extra,
     )
 
 
@@ -252,6 +255,8 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
     if spec.kind == "classification":
         for name in ("max_tokens", "schema", "rubric", "scale"):
             del content[name]
+    if not spec.constraints.allow_unknown_licence:
+        del content["constraints"]["allow_unknown_licence"]
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content
@@ -263,7 +268,7 @@ def _named(rules: GuardRules) -> dict[str, Any]:
     return {"text": text, "probe": probe, "tasks": [Path(name).parent.name for name in rules.tasks]}
 
 
-def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings) -> str:
+def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extra) -> str:
     """What could change a verdict: spec, content of each split, order and groups of the race, and what is asked where.
 
     No paths, no dates, no budgets: a run that stopped at a limit resumes when the limit is raised.
@@ -278,4 +283,5 @@ def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings) -> str:
         [[str(example.input), numbers[name]] for example, name in zip(splits.test.order, names, strict=True)],
         sorted([str(example.input), example.weight] for example in (*splits.train, *splits.dev, *splits.test.order)),
         *({name: endpoint.identity} for name, endpoint in settings.remote.items()),
+        *([extra] if extra != Extra() else []),
     )

@@ -115,6 +115,15 @@ class RemoteSection(Section):
         json_schema_extra={"values": "table of numbers"},
     )
 
+    terms: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "What its maker's terms say about training a model on its outputs, for `distilled`: shown in the report "
+            "beside what was learned from it. Left out: the report says that nobody has checked them."
+        ),
+    )
+
     @field_validator("base_url")
     @classmethod
     def _base_url(cls, value: str | None) -> str | None:
@@ -182,6 +191,7 @@ class RemoteSection(Section):
             context_tokens=self.context_tokens,
             send=SENT[self.api] if self.send is None else tuple(self.send),
             parameters=self.parameters,
+            terms=self.terms,
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,

@@ -8,7 +8,7 @@ from typing import Any
 from luthier.errors import SpecError
 from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
 from luthier.task.source import DataSection
-from luthier.task.spec import RUNG_NAMES, File, SplitSection
+from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
 from luthier.types import Constraints, Endpoint, GuardRules, Kind, Label, Limits, MetricName, Scale, Target, Training
 
@@ -71,14 +71,14 @@ def settings(file: File, where: str) -> Settings:
         data=file.data,
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
-        constraints=Constraints(local_only=file.constraints.local_only),
+        constraints=Constraints(file.constraints.local_only, file.constraints.allow_unknown_licence),
         rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
         guard=file.guard.noun(),
-        training=Training(file.training.backend, file.training.processes),
+        training=_training(file),
         remote={
             name: file.remote[name].noun(name)
             for name in file.models.model_dump(exclude_none=True).values()
@@ -86,6 +86,19 @@ def settings(file: File, where: str) -> Settings:
         },
         limits=file.limits.noun(),
         cached=file.cache.enabled,
+    )
+
+
+def _training(file: File) -> Training:
+    """How fine-tunes run; a student of whom nobody knows the rate has it searched for."""
+    wanted, known = file.training, ModelsSection.model_fields["student"].default
+    return Training(
+        wanted.backend,
+        wanted.processes,
+        wanted.learning_rate or (None if file.models.student == known else "search"),
+        wanted.epochs,
+        wanted.search_tokens,
+        wanted.search_seconds,
     )
 
 

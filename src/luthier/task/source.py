@@ -31,6 +31,30 @@ class DataSection(Section):
             "a group) is taken out of train and dev, and the report says how much that was."
         ),
     )
+    unlabelled: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A file of further inputs without right answers, in the same columns, for `distilled`: a stronger model "
+            "labels them. Copies and near-copies of dev and test inputs are left out, and counted."
+        ),
+    )
+    preferences: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A file (JSONL, CSV) of `prompt`, `chosen` and `rejected`: two answers to an input, the better one first, "
+            "for `dpo`. Left out: the pairs are right answers and the model's own wrong ones."
+        ),
+    )
+    documents: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A folder of texts (.txt, .md) of the task's domain, for `pretrained`. Paragraphs that hold a dev or test "
+            "input are left out, and counted."
+        ),
+    )
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = Field(
         default=None,
         description=(

@@ -6,7 +6,7 @@ renders each field's meaning into docs/configuration.md. settings.py turns them 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -259,6 +259,13 @@ class ConstraintsSection(Section):
     """What may not be done, whatever it scores."""
 
     local_only: bool = Field(default=False, description="No example may leave this machine.")
+    allow_unknown_licence: bool = Field(
+        default=False,
+        description=(
+            "Fine-tune a student from a folder that names no licence (in README.md, config.json or a LICENSE file). "
+            "The report says that this was allowed."
+        ),
+    )
 
 
 class LadderSection(Section):
@@ -313,7 +320,7 @@ class LadderSection(Section):
 
 
 class TrainingSection(Section):
-    """Where fine-tunes run. Both backends get the same rows, in the same order, by the same recipe."""
+    """Where fine-tunes run, and how. Both backends get the same rows, in the same order, by the same recipe."""
 
     backend: Backend = Field(
         default="auto",
@@ -331,6 +338,43 @@ class TrainingSection(Section):
             "examples of each step, so that their number changes no result but for rounding."
         ),
     )
+
+    learning_rate: float | Literal["search"] | None = Field(
+        default=None,
+        description=(
+            'The peak learning rate of a fine-tune on the examples, or `"search"`: it is chosen on dev. Left out: what '
+            "was found for the default student (0.001 for adapters, 0.0001 for `full`); a search for any other."
+        ),
+        json_schema_extra={"values": 'number or `"search"`'},
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="How often a fine-tune sees each example; the best dev check is kept. Left out: 2.",
+    )
+    search_tokens: int = Field(
+        default=40_000,
+        ge=1,
+        description="How many tokens of training examples the search for the learning rate spends.",
+    )
+    search_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "How many seconds the search may take, about: no round is begun that would go over them, so that the "
+            "machine has a say in the choice. Left out: the tokens are its budget, and the same seed gives the same."
+        ),
+    )
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _rate(cls, value: object) -> object:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and value != "search" and not (number and 0 < float(str(value)) < 1):
+            raise problem(f"{value!r} is no learning rate", 'write a number such as 0.001, or "search"')
+        return value
 
     @model_validator(mode="after")
     def _together(self) -> TrainingSection:

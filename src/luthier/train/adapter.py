@@ -19,7 +19,7 @@ try:
     import torch.nn.functional as functional
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
     from peft.tuners.lora import Linear
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
 except ImportError as error:
@@ -131,6 +131,15 @@ def write_adapter(folder: Path, weights: Mapping[str, Any], recipe: Recipe, base
     save_file(dict(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     text = json.dumps(plain, indent=1, sort_keys=True)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], int, int]:
+    """The weights that `write_adapter` wrote, with their rank and alpha. Raises ModelError where there are none."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        return load_file(folder / "adapter_model.safetensors"), int(config["r"]), int(config["lora_alpha"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the adapter cannot be read: {error}", where=str(folder), fix="fit it again") from error
 
 
 def write_weights(folder: Path, weights: Mapping[str, Any], base: Any) -> None:

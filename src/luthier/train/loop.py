@@ -84,10 +84,10 @@ def fine_tune(
 
     It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
     it had never been interrupted; there is one at each dev check, and Ctrl-C leaves one at the last whole step. `start`
-    are the weights of an earlier fine-tune by the same method to begin with: they are checked first, and come back where
-    training does no better. Errors: DataError without rows or dev examples; ModelError when the loss is no longer a
-    number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several machines,
-    mixed precision.
+    are the weights of an earlier fine-tune by the same method to begin with: they are checked first, and come back
+    where training does no better. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
+    a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
+    machines, mixed precision.
     """
     if not rows or not dev:
         raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")

@@ -1,0 +1,75 @@
+"""The backend: where a fine-tune runs, luthier's own loop or TRL's trainer; rows, recipe and result are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from luthier.errors import DataError
+from luthier.train import loop
+from luthier.train.loop import Tuned, Working
+from luthier.train.recipe import Recipe
+from luthier.train.rows import DevRow, TrainRow
+from luthier.types import Training
+
+
+def fine_tune(
+    module: Any,
+    rows: Sequence[TrainRow],
+    dev: Sequence[DevRow],
+    recipe: Recipe,
+    *,
+    seed: int,
+    workdir: Path,
+    base_fingerprint: str,
+    training: Training,
+    start: Mapping[str, Any] | None = None,
+    working: Working = lambda _text, _done, _total: None,
+) -> Tuned:
+    """Fine-tune where `training` says; what goes in, what comes out and what is raised is as in `loop.fine_tune`.
+
+    Also raises DataError where the examples cannot teach anything, MissingExtra where TRL is needed and not installed,
+    and what `worker.shared` raises.
+    """
+    _check(rows, dev, recipe)
+    given: dict[str, Any] = {
+        "seed": seed,
+        "workdir": workdir,
+        "base_fingerprint": base_fingerprint,
+        "start": start,
+        "working": working,
+    }
+    if chosen(training, module.device.type) == "loop":
+        return loop.fine_tune(module, rows, dev, recipe, **given)
+    from luthier.train import trl, worker  # an optional extra
+
+    if training.processes > 1:
+        return worker.shared(module, rows, dev, recipe, processes=training.processes, **given)
+    return trl.fine_tune(module, rows, dev, recipe, **given)
+
+
+def _check(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
+    """No rows at all are left to the backends."""
+    if 0 < len(rows) < recipe.step_examples:
+        raise DataError(
+            f"{len(rows)} training examples are fewer than the {recipe.step_examples} of a single step",
+            fix="label more, or climb the rungs that need only a few: few-shot, retrieved-shots",
+        )
+    choosing = any(len(item.rows) > 1 for item in dev)
+    if choosing and len({row.input_ids[row.labels_from :] for row in rows}) == 1:
+        raise DataError(
+            "all training examples have the same answer: there is nothing to learn from them",
+            fix="add examples of the other labels to train",
+        )
+
+
+def chosen(training: Training, device: str) -> Literal["loop", "trl"]:
+    """The backend on a device of this type.
+
+    >>> [chosen(Training(), "cpu"), chosen(Training(), "cuda"), chosen(Training(processes=2), "cpu")]
+    ['loop', 'trl', 'trl']
+    """
+    if training.backend != "auto":
+        return training.backend
+    return "trl" if device != "cpu" or training.processes > 1 else "loop"

@@ -1,0 +1,125 @@
+"""Distil: learn a teacher's probabilities of each next token, where both models mean the same by a token's number.
+
+One row, from prompt to target: to "Who was Galileo ?" the teacher, asked with its own long prompt, gives " HUM" 0.8 and
+" ENTY" 0.1 as the answer's first token; the student, which sees the question alone, learns these instead of " HUM" 1.0
+(Hinton, Vinyals and Dean 2015, at temperature 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import MissingExtra
+from luthier.train.loop import CHECKPOINT, LOOP, Training, Tuned, Working
+from luthier.train.recipe import Recipe
+from luthier.train.rows import DevRow, TrainRow
+from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
+from luthier.types import digest
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtra("train", "fine-tuning") from error
+
+KEPT = 64  # the likeliest tokens at each place; what all others have together is left out
+PASS_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Soft:
+    """For each labelled token of a row: the likeliest tokens there, and their probabilities."""
+
+    ids: tuple[tuple[int, ...], ...]
+    probabilities: tuple[tuple[float, ...], ...]
+
+
+def same_vocabulary(one: Any, other: Any) -> bool:
+    """Whether a token's number means the same to both tokenizers: tokens are compared, not how many there are."""
+    return bool(one.get_vocab() == other.get_vocab())
+
+
+def soft_labels(module: Any, rows: Sequence[TrainRow]) -> list[Soft]:
+    """What a teacher's module gives each labelled token of its own rows; the module stays as it is."""
+    found: dict[int, Soft] = {}
+    plain = module.config._attn_implementation
+    shared = why_not_shared(module, rows) is None
+    try:
+        if shared:
+            module.config._attn_implementation = ATTENTION
+        with torch.inference_mode():
+            for part in fill(rows, PASS_TOKENS):
+                tree = grow([rows[at] for at in part], module.device)
+                logits = label_logits(module, tree, shared=shared)
+                best = torch.softmax(logits.float(), dim=-1).topk(min(KEPT, logits.shape[-1]), dim=-1)
+                end = 0
+                for at in part:
+                    begin, end = end, end + rows[at].labelled
+                    ids, probabilities = best.indices[begin:end].tolist(), best.values[begin:end].tolist()
+                    found[at] = Soft(tuple(map(tuple, ids)), tuple(map(tuple, probabilities)))
+    finally:
+        module.config._attn_implementation = plain
+    return [found[at] for at in range(len(rows))]
+
+
+def distil(
+    module: Any,
+    rows: Sequence[TrainRow],
+    dev: Sequence[DevRow],
+    recipe: Recipe,
+    *,
+    soft: Mapping[TrainRow, Soft],
+    seed: int,
+    workdir: Path,
+    base_fingerprint: str,
+    working: Working = lambda _text, _done, _total: None,
+) -> Tuned:
+    """As `train.loop.fine_tune`; rows that have soft labels learn those, all others their own tokens.
+
+    The loss is the cross entropy with the teacher's probabilities, a mean over labelled tokens.
+    """
+    data = [[asdict(row) for row in some] for some in (rows, dev)]
+    taught = [asdict(soft[row]) if row in soft else None for row in rows]
+    key = digest(LOOP, "distil", asdict(recipe), data, taught, seed, base_fingerprint)
+    training = Distilling(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working)
+    training.soft = soft
+    training.resume()
+    training.run()
+    return training.result()
+
+
+class Distilling(Training):
+    """A training towards probabilities instead of tokens."""
+
+    soft: Mapping[TrainRow, Soft]
+
+    def _gradients(self, chosen: Sequence[int]) -> float:
+        rows = [self.rows[index] for index in chosen]
+        labelled = sum(row.labelled for row in rows)
+        loss = 0.0
+        for part in fill(rows, self.recipe.pass_tokens):
+            tree = grow([rows[at] for at in part], self.module.device)
+            logprobs = torch.log_softmax(label_logits(self.module, tree, shared=self.note is None), dim=-1)
+            ids, weights = self._targets([rows[at] for at in part], logprobs)
+            share = -(weights * logprobs.gather(1, ids)).sum() / labelled
+            share.backward()
+            loss += share.item()
+            self.state.tokens_run += tree.tokens
+        self.state.tokens += sum(len(row.input_ids) for row in rows)
+        return loss
+
+    def _targets(self, rows: Sequence[TrainRow], like: Any) -> tuple[Any, Any]:
+        """[labelled tokens, KEPT] ids and their weights, in the order of a tree's labels: row by row."""
+        ids: list[tuple[int, ...]] = []
+        weights: list[tuple[float, ...]] = []
+        width = min(KEPT, like.shape[-1])
+        for row in rows:
+            if row in self.soft:
+                ids += self.soft[row].ids
+                weights += self.soft[row].probabilities
+            else:
+                ids += [(token, *[0] * (width - 1)) for token in row.input_ids[row.labels_from :]]
+                weights += [(1.0, *[0.0] * (width - 1))] * row.labelled
+        return torch.tensor(ids, device=like.device), torch.tensor(weights, dtype=like.dtype, device=like.device)

@@ -1,0 +1,189 @@
+"""The worker: one of several processes that share a fine-tune, and how they are started.
+
+    accelerate launch --num_processes 4 ... -m luthier.train.worker JOB.json
+
+The job file says all there is to know, paths included; nothing else is read. What happens comes as JSON lines on
+stdout, the result as files beside the job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from luthier import errors
+from luthier.errors import LuthierError, MissingExtra, ModelError
+from luthier.models.quiet import quiet
+from luthier.train.check import Check
+from luthier.train.loop import Tuned, Working
+from luthier.train.recipe import Recipe
+from luthier.train.rows import DevRow, TrainRow
+
+try:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+except ImportError as error:
+    raise MissingExtra("train", "fine-tuning") from error
+
+JOB, BASE, START, RESULT, WEIGHTS, LOG = "job.json", "base", "start", "result.json", "weights", "worker.log"
+SECONDS_TO_END = 20
+
+
+def shared(
+    module: Any,
+    rows: Sequence[TrainRow],
+    dev: Sequence[DevRow],
+    recipe: Recipe,
+    *,
+    seed: int,
+    workdir: Path,
+    base_fingerprint: str,
+    processes: int,
+    start: Mapping[str, Any] | None = None,
+    working: Working = lambda _text, _done, _total: None,
+) -> Tuned:
+    """`trl.fine_tune` in `processes` processes of this machine, each on a GPU of its own where there are any.
+
+    Errors: those of `trl.fine_tune`, as the workers raise them; ModelError where they die of something else (what they
+    said is in `worker.log` in the workdir).
+    """
+    if recipe.method == "qlora":
+        raise ModelError(
+            "QLoRA runs in one process", where="[training] processes", fix="remove `processes`, or use lora"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    working("handing the model to the workers", 0, 0)
+    with quiet():
+        module.save_pretrained(workdir / BASE)
+    if start is not None:
+        save_file(dict(start), workdir / START)
+    job = {
+        "model": str(workdir / BASE),
+        "rows": [asdict(row) for row in rows],
+        "dev": [asdict(row) for row in dev],
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "workdir": str(workdir),
+        "base_fingerprint": base_fingerprint,
+        "start": None if start is None else str(workdir / START),
+        "cpu": module.device.type == "cpu",
+    }
+    (workdir / JOB).write_text(json.dumps(job), encoding="utf-8")
+    (workdir / RESULT).unlink(missing_ok=True)
+    _run(workdir / JOB, processes, working)
+    return _result(workdir)
+
+
+def _run(job: Path, processes: int, working: Working) -> None:
+    """Until all workers have ended; they are stopped, each of them, where this is interrupted."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    launch += ["--multi_gpu"] if processes > 1 else []  # which means torchrun, on CPUs too
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, torch.get_num_threads() // processes))
+    with (job.parent / LOG).open("w", encoding="utf-8") as log:
+        ran = subprocess.Popen(
+            [*launch, "-m", "luthier.train.worker", str(job)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            start_new_session=True,
+        )
+        try:
+            assert ran.stdout is not None
+            for line in ran.stdout:
+                if line.startswith('{"working"'):
+                    working(*json.loads(line)["working"])
+            ran.wait()
+        finally:
+            _end(ran)
+
+
+def _end(ran: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if ran.poll() is None:
+            os.killpg(ran.pid, number)
+            try:
+                ran.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                continue
+    if ran.stdout is not None:
+        ran.stdout.close()
+
+
+def _result(workdir: Path) -> Tuned:
+    path = workdir / RESULT
+    if not path.is_file():
+        said = (workdir / LOG).read_text("utf-8", errors="replace").strip().splitlines()
+        raise ModelError(
+            f"a worker ended without a result: {said[-1] if said else 'it said nothing'}",
+            where=str(workdir / LOG),
+            fix='see the log, or set backend = "loop"',
+        )
+    content = json.loads(path.read_text("utf-8"))
+    if "error" in content:
+        kind, what, where, fix = content["error"]
+        raise getattr(errors, kind)(what, where=where, fix=fix)
+    checks = tuple(Check(**check) for check in content.pop("checks"))
+    best, losses = Check(**content.pop("best")), tuple(content.pop("losses"))
+    return Tuned(weights=load_file(workdir / WEIGHTS), checks=checks, best=best, losses=losses, **content)
+
+
+def main(path: Path) -> None:
+    """What one worker does with a job file."""
+    from luthier.train import trl  # an optional extra, which the parent may not even load
+
+    first = os.environ.get("RANK", "0") == "0"
+    job = json.loads(path.read_text("utf-8"))
+    workdir = Path(job["workdir"])
+
+    def working(*event: Any) -> None:
+        if first:
+            print(json.dumps({"working": event}), flush=True)  # noqa: T201  # the parent reads it
+
+    try:
+        tuned = trl.fine_tune(
+            _load(job),
+            [_row(row) for row in job["rows"]],
+            [DevRow(tuple(_row(row) for row in item["rows"]), tuple(item["right"])) for item in job["dev"]],
+            Recipe(**job["recipe"]),
+            seed=job["seed"],
+            workdir=workdir,
+            base_fingerprint=job["base_fingerprint"],
+            start=None if job["start"] is None else load_file(job["start"]),
+            working=working,
+        )
+    except LuthierError as error:
+        if first:
+            told = {"error": (type(error).__name__, error.what, error.where, error.fix)}
+            (workdir / RESULT).write_text(json.dumps(told), encoding="utf-8")
+        raise SystemExit(1) from error
+    if first:
+        save_file(tuned.weights, workdir / WEIGHTS)
+        told = asdict(replace(tuned, weights={}))
+        del told["weights"]
+        (workdir / RESULT).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _load(job: Mapping[str, Any]) -> Any:
+    device = "cpu" if job["cpu"] else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    with quiet():
+        module = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True)
+    return module.to(device).eval()
+
+
+def _row(content: Mapping[str, Any]) -> TrainRow:
+    return TrainRow(tuple(content["input_ids"]), content["labels_from"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
