@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from luthier.types import Candidate, Constraints, EvalRun, Example, Label, Prediction, Row, Score, Target, TaskSpec
 
@@ -42,6 +43,7 @@ def eval_run(
     guarded: bool = False,
     remote: bool = False,
     not_measured: str | None = None,
+    guard: Mapping[str, Any] | None = None,
 ) -> EvalRun:
     rows = tuple(
         row(at, score, group=groups[at] if groups else None, reference=references[at] if references else "a")
@@ -60,7 +62,33 @@ def eval_run(
         guarded=guarded,
         remote=remote,
         not_measured=not_measured,
+        guard=guard,
     )
+
+
+def guard_found(answer: str = "passed", *, required: bool = True, **status: str) -> dict[str, Any]:
+    """What the forgetting guard keeps: general text, and one more suite for each given status."""
+    suites = {"general_text": "passed", **status}
+    rows = [
+        {
+            "suite": name.replace("_", " "),
+            "unit": "nats a token" if name == "general_text" else "share right",
+            "status": found,
+            "reason": f"for the test: {found}",
+            "margin": 0.05,
+            "base": 3.31 if name == "general_text" else 0.68,
+            "tuned": 3.33 if name == "general_text" else 0.66,
+            "difference": None
+            if found == "refused"
+            else {"mean": 0.0214, "low": 0.017, "high": 0.0258, "n": 100, "method": "paired t"}
+            if name == "general_text"
+            else {"mean": -0.02, "low": -0.031, "high": -0.009, "n": 1000, "method": "Tango"},
+            "units": 100,
+            "better": "lower" if name == "general_text" else "higher",
+        }
+        for name, found in suites.items()
+    ]
+    return {"answer": answer, "suites": rows, "required": required, "alpha": 0.05, "seconds": 41.5, "fingerprint": "g"}
 
 
 def write_task(folder: Path, rows: Sequence[tuple[str, str]], toml: str) -> Path:

@@ -27,8 +27,11 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
 from luthier.rungs.consistency import Rewordable, consistency
+from luthier.rungs.repair import Scalable, repaired, search_content
 from luthier.store import FitRecord, RunRecord, Store
 from luthier.task import load_task
+from luthier.train.general import general
+from luthier.train.pairs import read_pairs
 from luthier.types import (
     Candidate,
     EvalRun,
@@ -45,6 +48,7 @@ from luthier.types import (
 )
 
 STORE_FOLDER = ".luthier"
+GUARD_TASK_PROMPTS = 16  # of the task itself: how far its answers moved is reported, not judged
 
 Clock = Callable[[], datetime]
 
@@ -120,6 +124,7 @@ class _Climb:
         self.winner: str | None = None
         self.scorer: FingerprintedScorer | None = None
         self.judged: dict[str, Any] = {}
+        self.others: list[Task] = []
 
     def verdict(self) -> Verdict:
         with self.store.lock(), _terminable():
@@ -128,6 +133,8 @@ class _Climb:
             candidates = plan(self.task, self.shelf.given)
             record = self._begin(candidates)
             self.scorer = self._scorer()
+            if any(rung.guarded for rung in rungs):
+                self.others = guarded_against(self.task)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
             self._measure_consistency()
@@ -230,7 +237,7 @@ class _Climb:
         )
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
-        return self._finished(raced)
+        return self._finished(self._guarded(predictor, raced))
 
     def _roles(self, rung: Rung) -> tuple[str, ...]:
         """The models that this rung uses here: those it needs, and those it can use and that the task names."""
@@ -303,6 +310,7 @@ class _Climb:
             {name: fit.predictor for name, (_, fit) in below.items()},
             *_written_content(task.spec),
             *_training_content(task.spec, rung),
+            *_repair_content(task.spec, rung),
             *(getattr(task.extra, name) for name in getattr(rung, "learns_from", ())),
         )
         folder = self.store.predictor_folder(key)
@@ -327,19 +335,55 @@ class _Climb:
             started = self.shelf.clock()
             try:
                 predictor = rung.fit(task.spec, task.train, task.dev, context)
+                predictor, strength = self._repaired(predictor, context)
             except (DataError, ModelError) as error:
                 raise _CannotFit(str(error)) from error
             seconds = self.shelf.clock() - started
             _save(predictor, folder)
             record = FitRecord(
                 digest(_contents(folder), models_used),
-                dict(predictor.describe()),
+                {**predictor.describe(), **strength},
                 seconds,
             )
             self.store.keep_fit(key, candidate.name, record)
             shutil.rmtree(workdir, ignore_errors=True)
         self.fitted[rung.name] = (load_predictor(folder, models), record)
         return self.fitted[rung.name]
+
+    # ------------------------------------------------------------ what was forgotten
+
+    def _repaired(self, predictor: Predictor, context: FitContext) -> tuple[Predictor, Mapping[str, Any]]:
+        """What was fitted at the strength to race: a fine-tune that forgets too much at its full one has less."""
+        if not isinstance(predictor, Scalable):
+            return predictor, {}
+        return repaired(predictor, self.task.spec, self.task.dev, context)
+
+    def _guarded(self, predictor: Predictor, run: EvalRun) -> EvalRun:
+        """The run with the guard's certificate, once for each predictor; without one where it would decide nothing."""
+        spec = self.task.spec
+        outcome = judge(run, spec.target, spec.label_names).outcome
+        if not run.guarded or not may_be_chosen(outcome, eligibility(run, spec.constraints).answer):
+            return run
+        from luthier.rungs.own_tasks import OwnTask
+        from luthier.train.guard import Guard, Tuned, certify
+
+        if not isinstance(predictor, Tuned):
+            return run
+        guard = Guard.of(spec.guard, *(OwnTask(other, spec.guard) for other in self.others))
+        key = digest("guard", run.fingerprint, guard.fingerprint)
+        known = self.store.measurement(key)
+        if known is None:
+            inputs = [example.input for example in self.task.dev[:GUARD_TASK_PROMPTS]]
+            asked = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
+
+            def working(text: str, done: int, total: int) -> None:
+                self.listen(
+                    Event("working", run.candidate.name, f"looking for what was forgotten: {text}", done, total)
+                )
+
+            known = certify(guard, predictor, task_prompts=asked, kept=self.store, working=working).describe()
+            self.store.keep_measurement(key, known)
+        return replace(run, guard=known)
 
     def _terms(self, role: str) -> str | None:
         endpoint = self.task.remote.get(self.task.spec.models.get(role, ""))
@@ -419,6 +463,26 @@ def _training_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:
         return ()
     chosen = (spec.training,) if spec.training != Training() else ()
     return (*chosen, *(["any licence"] if spec.constraints.allow_unknown_licence else []))
+
+
+def _repair_content(spec: TaskSpec, rung: Rung) -> tuple[Any, ...]:
+    """What the strength of a fine-tune was chosen by."""
+    if not rung.guarded or not spec.guard.repair:
+        return ()
+    return (search_content(spec.guard), spec.target.at_least)
+
+
+def guarded_against(task: Task) -> list[Task]:
+    """The other tasks that the guard asks about, loaded. What `[guard]` names is read before anything is spent.
+
+    Errors: DataError and SpecError of those files.
+    """
+    rules = task.spec.guard
+    if rules.probe is not None:
+        read_pairs(Path(rules.probe))
+    if rules.text is not None:
+        general("certificate", documents=rules.documents, prompts=rules.prompts, text=rules.text)
+    return [load_task(Path(other)) for other in rules.tasks]
 
 
 def item_hashes(task: Task) -> list[str]:

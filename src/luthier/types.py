@@ -492,6 +492,7 @@ class EvalRun:
     gave_up: bool = False
     consistency: Mapping[str, Any] = field(default_factory=dict)
     not_measured: str | None = None
+    guard: Mapping[str, Any] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -539,9 +540,35 @@ class CandidateResult:
     unsettled: tuple[str, ...] = ()
     consistency: Mapping[str, Any] = field(default_factory=dict)
     rates: Mapping[str, Estimate] = field(default_factory=dict)
+    guard: Mapping[str, Any] | None = None
 
 
 # ---------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRules:
+    """What a fine-tune must not forget, and how that is looked at: `[guard]` in luthier.toml says what each is.
+
+    `text`, `probe` and `tasks` are paths; a loaded task has them absolute.
+    """
+
+    required: bool = True
+    repair: bool = True
+    alpha: float = 0.05
+    nll_margin: float = 0.05  # nats a token
+    accuracy_margin: float = 0.03
+    kl_ceiling: float = 0.5  # nats a token
+    stop_margin: float = 0.15
+    task_margin: float = 0.05
+    documents: int = 100
+    document_tokens: int = 64
+    items: int = 1000
+    prompts: int = 48
+    text: str | None = None
+    probe: str | None = None
+    tasks: tuple[str, ...] = ()
+    task_examples: int = 300
 
 
 @dataclass(frozen=True)
@@ -567,6 +594,7 @@ class TaskSpec:
     schema: Mapping[str, Any] | None = None
     rubric: str = ""
     scale: Scale = "yes/no"
+    guard: GuardRules = GuardRules()
     training: Training = Training()  # where fine-tunes run
 
     @property

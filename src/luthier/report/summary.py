@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luthier.report import evidence
+from luthier.report import evidence, forgetting
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions
@@ -191,6 +191,7 @@ def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
         "reasons": result.reasons,
         "usage": result.usage,
         "consistency": result.consistency,
+        "guard": result.guard,
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
     }
@@ -306,6 +307,12 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "fit": _fit(run),
         "training": evidence.training(run),
         "steady": steady_sentences(result.consistency),
+        "forgetting": {
+            "sentence": forgetting.summary_of(result.guard),
+            "suites": forgetting.table(plain(result.guard)),
+            "seconds": result.guard["seconds"] if result.guard else 0.0,
+            "strengths": forgetting.strengths(run.fit if run else {}),
+        },
         "race_seconds": run.race_seconds if run else 0.0,
         "right_count": len(rows) - result.unscored if graded else sum(map(evidence.is_right, rows)),
         "wrong_count": len(rows) - result.unscored if graded else sum(map(evidence.is_wrong, rows)),
@@ -361,7 +368,7 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
     for key, value in (plain(run.fit) if run else {}).items():
-        if key == "loss by step":  # drawn, not told
+        if key in ("strengths tried", "loss by step"):  # drawn, not told
             continue
         text = phrase(value)
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})
@@ -389,11 +396,17 @@ def _limits(facts: VerdictFacts) -> list[str]:
             "The scores are a model's judgements. The judge passed its control (it prefers right answers to constant "
             "ones on dev), which says little about finer differences: read some of its scores yourself."
         )
-    tuned = [run.candidate.name for run in facts.runs if run.guarded and run.rows]
-    if tuned:
+    tuned = [run for run in facts.runs if run.guarded and run.rows]
+    unknown = [run.candidate.name for run in tuned if run.guard is None]
+    if unknown:
         limits.append(
-            f"Forgetting guard: NOT MEASURED. Fine-tuning ({', '.join(tuned)}) can make a model worse at other tasks; "
-            "nobody has checked that here. For this one task it does not matter."
+            f"Forgetting guard: NOT MEASURED. Fine-tuning ({', '.join(unknown)}) can make a model worse at other "
+            "tasks; nobody has checked that here. For this one task it does not matter."
+        )
+    if len(unknown) < len(tuned):
+        limits.append(
+            "The forgetting guard sees what it asks about: general text, general prompts, and the probes and tasks "
+            "that [guard] names. A fine-tune may have forgotten something that none of them touches."
         )
     limits += [
         "An estimate after an early stop leans towards the side on which the race stopped: read the interval, not the "

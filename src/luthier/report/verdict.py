@@ -13,6 +13,7 @@ from typing import Any
 from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.report import render, summary
+from luthier.report.forgetting import elsewhere, lost
 from luthier.report.plain import interval, level
 from luthier.report.questions import listed
 from luthier.types import (
@@ -108,9 +109,20 @@ def eligibility(run: EvalRun, constraints: Constraints) -> Eligibility:
     if constraints.local_only and run.remote:
         return Eligibility("no", blocked_by=("local_only",))
     if run.guarded:
+        return _by_guard(run.guard)
+    return Eligibility("yes")
+
+
+def _by_guard(guard: Mapping[str, Any] | None) -> Eligibility:
+    """Passed: yes. Failed or not shown: no, where the task requires it."""
+    if guard is None or guard["answer"] == "not measured":
         # No guard has looked: that is neither a pass nor a block, and the verdict's sentence says so.
         return Eligibility("unknown", unsettled=(f"{GUARD}: NOT MEASURED",))
-    return Eligibility("yes")
+    if guard["answer"] == "passed":
+        return Eligibility("yes")
+    if guard["required"]:
+        return Eligibility("no", blocked_by=(GUARD,))
+    return Eligibility("yes", unsettled=(f"{GUARD}: {lost(guard)}, which the task allows",))
 
 
 def _overall(results: Sequence[CandidateResult], chosen: CandidateResult | None) -> Outcome:
@@ -149,6 +161,7 @@ def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSp
         unsettled=may.unsettled,
         consistency=run.consistency,
         rates=rates(run, task),
+        guard=run.guard,
     )
 
 
@@ -200,9 +213,8 @@ def _sentence(results: Sequence[CandidateResult], chosen: CandidateResult | None
     if simpler:
         text += f"; {_tally(simpler)}"
     text += "."
-    if chosen.unsettled:
-        text += " What the fine-tuned model forgot elsewhere was NOT MEASURED."
-    return text
+    forgotten = elsewhere(chosen.guard, guarded=bool(chosen.unsettled))
+    return f"{text} {forgotten}" if forgotten else text
 
 
 def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
@@ -216,6 +228,11 @@ def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
     blocked = [r.candidate.name for r in results if r.outcome is Outcome.MEETS and r.eligible == "no"]
     if blocked:
         text += f" {', '.join(blocked)} would meet it but may not be used."
+        text += "".join(
+            f" {result.candidate.name}: {lost(result.guard)}."
+            for result in results
+            if result.guard and GUARD in result.blocked_by and result.outcome is Outcome.MEETS
+        )
     return text
 
 

@@ -286,6 +286,20 @@ class TunedPredictor:
     def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         return [_prompt(self.system, value, self.writing) for value in inputs]
 
+    def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
+        """The chats that the model is asked about these inputs."""
+        return self._prompts(inputs)
+
+    def scaled(self, scale: float, folder: Path) -> TunedPredictor:
+        """The same fine-tune at a part of its strength, written into `folder`. Errors: ModelError where it has none."""
+        from luthier.train.scale import scale_adapter, scale_weights
+
+        if self.whole:
+            scale_weights(self.adapter, folder, self.base.module, scale)
+        else:
+            scale_adapter(self.adapter, folder, scale)
+        return replace(self, adapter=folder, history={**self.history, "strength": scale})
+
     def answer(self, reply: Reply) -> Prediction:
         return prediction(reply)
 

@@ -24,6 +24,7 @@ from luthier.stats.intervals import (
     sample_size,
     wilson,
 )
+from luthier.stats.noninferiority import NonInferiority, noninferiority
 from luthier.stats.pooled import pooled_bootstrap
 from luthier.stats.power import (
     Boundary,
@@ -47,6 +48,7 @@ from luthier.stats.sequences import (
 
 __all__ = [
     "Boundary",
+    "NonInferiority",
     "PairedDifference",
     "bernoulli_excludes",
     "bernoulli_interval",
@@ -67,6 +69,7 @@ __all__ = [
     "further_examples",
     "holm",
     "mean_se",
+    "noninferiority",
     "paired_difference",
     "pooled_bootstrap",
     "posterior_decision",

@@ -19,7 +19,7 @@ from luthier.task.records import Findings, Record, labels_of, records_of, with_c
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
-from luthier.types import Example, Extra, Task, TaskSpec, Training, digest
+from luthier.types import Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
 # a cluster of near-copies above this share of the data says that the threshold links what is not the same
 _LARGE_CLUSTER = 0.1
@@ -41,6 +41,7 @@ def load_task(path: str | Path) -> Task:
     records = _records(settings, file.parent, Answers(settings, schema), findings)
     distinct = _distinct(records, settings, findings)
     spec = _spec(settings, schema, distinct, findings)
+    spec = replace(spec, guard=_placed(settings.guard, file.parent.resolve()))
     units = _units(distinct, settings, findings)
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
@@ -146,6 +147,12 @@ def _spec(settings: Settings, schema: Schema | None, distinct: Sequence[Distinct
     )
 
 
+def _placed(rules: GuardRules, folder: Path) -> GuardRules:
+    """The same rules with absolute paths: a rung that is being fitted does not know the task's folder."""
+    text, probe = (None if name is None else str(folder / name) for name in (rules.text, rules.probe))
+    return replace(rules, text=text, probe=probe, tasks=tuple(str(folder / name) for name in rules.tasks))
+
+
 def _units(distinct: Sequence[Distinct], settings: Settings, findings: Findings) -> list[Unit]:
     """What may not be parted: near-copies, the user's groups, and copies of one input in both files."""
     threshold = settings.data.near_duplicates
@@ -242,6 +249,9 @@ def _tell(splits: Splits, spec: TaskSpec, findings: Findings) -> None:
 def spec_content(spec: TaskSpec) -> dict[str, Any]:
     """The spec's fields that say something for its kind: a key that is new for one kind changes no other's address."""
     content = asdict(spec)
+    content["guard"] = {**content["guard"], **_named(spec.guard)}
+    if spec.guard == GuardRules():
+        del content["guard"]
     if spec.kind == "classification":
         for name in ("max_tokens", "schema", "rubric", "scale"):
             del content[name]
@@ -250,6 +260,12 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content
+
+
+def _named(rules: GuardRules) -> dict[str, Any]:
+    """The paths of the rules without where they stand: what their files hold is in what the guard keeps."""
+    text, probe = (None if name is None else Path(name).name for name in (rules.text, rules.probe))
+    return {"text": text, "probe": probe, "tasks": [Path(name).parent.name for name in rules.tasks]}
 
 
 def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extra) -> str:

@@ -10,7 +10,7 @@ from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
 from luthier.task.source import DataSection
 from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
-from luthier.types import Constraints, Endpoint, Kind, Label, Limits, MetricName, Scale, Target, Training
+from luthier.types import Constraints, Endpoint, GuardRules, Kind, Label, Limits, MetricName, Scale, Target, Training
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Settings:
     seed: int
     search_tokens: int
     consistency: int
+    guard: GuardRules
     training: Training
     remote: dict[str, Endpoint]
     limits: Limits
@@ -76,6 +77,7 @@ def settings(file: File, where: str) -> Settings:
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
+        guard=file.guard.noun(),
         training=_training(file),
         remote={
             name: file.remote[name].noun(name)

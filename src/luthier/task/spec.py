@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
@@ -412,6 +413,7 @@ class File(Section):
     constraints: ConstraintsSection = Field(default=ConstraintsSection())
     ladder: LadderSection = Field(default=LadderSection())
     models: ModelsSection = Field(default=ModelsSection())
+    guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
     remote: dict[str, RemoteSection] = Field(default={})
     limits: LimitsSection = Field(default=LimitsSection())

@@ -1,0 +1,152 @@
+"""Repair: where a fine-tune forgets too much, it is tried at less than its full strength, before anything is raced.
+
+One example: at full strength general text costs 0.12 nats a token more, and the margin is 0.05; at half of it 0.03, and
+91 of 100 dev examples are still right, well above a target of 0.85: half strength is what is raced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from luthier.errors import ModelError
+from luthier.evaluate.scorers import dev_scorer
+from luthier.train.general import dev_part
+from luthier.types import Example, FitContext, GuardRules, Input, Prediction, TaskSpec
+
+VERSION = 1  # changes with how a strength is chosen
+SCALES = (0.75, 0.5, 0.25)
+DEV_EXAMPLES = 100
+FULL = 1.0
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """A fitted fine-tune that can be had at a part of its strength: `folder` is where it may write that."""
+
+    @property
+    def base(self) -> Any: ...
+    @property
+    def model(self) -> Any: ...
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]: ...
+    def scaled(self, scale: float, folder: Path) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A strength, what it scores on dev (mean and standard error), and what it costs on the guard's dev texts.
+
+    `text_lost` is the mean loss on general text in nats a token; `within`: the guard's dev part has nothing against it.
+    """
+
+    scale: float
+    dev_score: float
+    dev_se: float
+    text_lost: float
+    within: bool
+
+
+def choose(trials: Sequence[Trial], at_least: float) -> Trial:
+    """Which strength to race: of those within the guard's margins, the smallest that is clear of the target on dev.
+
+    Clear by a standard error, since a race has to prove it. Where none is, the one that scores best; where none is
+    within the margins, the full strength, which the certificate will judge.
+
+    >>> full, half = Trial(1.0, 0.93, 0.02, 0.12, False), Trial(0.5, 0.90, 0.03, 0.03, True)
+    >>> choose([full, half, Trial(0.25, 0.86, 0.03, 0.01, True)], 0.85).scale
+    0.5
+    >>> choose([full, half], 0.95).scale, choose([full], 0.85).scale
+    (0.5, 1.0)
+    """
+    within = [trial for trial in trials if trial.within]
+    clear = [trial for trial in within if trial.dev_score - trial.dev_se >= at_least]
+    if clear:
+        return min(clear, key=lambda trial: trial.scale)
+    return max(within or trials, key=lambda trial: (trial.dev_score if within else 0.0, trial.scale))
+
+
+def search_content(rules: GuardRules) -> tuple[Any, ...]:
+    """What the address of a fit has to say of the search, besides the task's target.
+
+    Not the documentation that is read: which paragraphs a newer package has is no reason to train again.
+    """
+    texts = None if rules.text is None else dev_part(rules).fingerprint
+    margins = (rules.alpha, rules.nll_margin, rules.accuracy_margin, rules.kl_ceiling, rules.stop_margin)
+    return (VERSION, texts, rules.documents, rules.document_tokens, rules.items, margins)
+
+
+def repaired(
+    predictor: Scalable, task: TaskSpec, dev: Sequence[Example], context: FitContext
+) -> tuple[Any, Mapping[str, Any]]:
+    """The predictor at the strength to race, and what to tell of the search: chosen on dev and the guard's dev part.
+
+    Nothing is searched where the guard's dev part has nothing against the full strength or where `[guard] repair` is
+    off.
+    """
+    from luthier.train.guard import Guard, Memory
+
+    if not task.guard.repair or not dev:
+        return predictor, {}
+    search = _Search(predictor, task, _sample(dev, context.seed), context, Guard.of_dev(task.guard), Memory())
+    trials = {FULL: search.tried(FULL)}
+    if not trials[FULL].within:
+        try:
+            trials |= {scale: search.tried(scale) for scale in SCALES}
+        except ModelError as error:
+            return predictor, {"strength": FULL, "strengths tried": [asdict(trials[FULL])], "no other": error.what}
+    best = choose(list(trials.values()), task.target.at_least)
+    told = {"strength": best.scale, "strengths tried": [asdict(trial) for trial in trials.values()]}
+    return search.at(best.scale), told
+
+
+def _sample(dev: Sequence[Example], seed: int) -> list[Example]:
+    if len(dev) <= DEV_EXAMPLES:
+        return list(dev)
+    chosen = np.random.default_rng(seed).choice(len(dev), DEV_EXAMPLES, replace=False)
+    return [dev[int(at)] for at in sorted(chosen)]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One search: the predictor at full strength, and what each strength is tried on."""
+
+    predictor: Scalable
+    task: TaskSpec
+    dev: Sequence[Example]
+    context: FitContext
+    guard: Any
+    kept: Any
+
+    def at(self, scale: float) -> Any:
+        if scale == FULL:
+            return self.predictor
+        return self.predictor.scaled(scale, self.context.workdir / f"scale-{scale:g}")
+
+    def tried(self, scale: float) -> Trial:
+        from luthier.train.guard import certify
+        from luthier.train.suites import GENERAL_TEXT
+
+        predictor = self.at(scale)
+        what = f"looking for what was forgotten, at a strength of {scale:g}"
+
+        def working(text: str, done: int, total: int) -> None:
+            self.context.working(f"{what}: {text}", done, total)
+
+        found = certify(self.guard, predictor, kept=self.kept, working=working)
+        text = next(suite for suite in found.suites if suite.suite == GENERAL_TEXT)
+        working("dev", 0, 1)
+        predictions = predictor.predict([example.input for example in self.dev])
+        scores = [score.value or 0.0 for score in dev_scorer(self.task).score(self.dev, predictions)]
+        mean = float(np.mean(scores))
+        return Trial(
+            scale,
+            mean,
+            float(np.std(scores)) / math.sqrt(len(scores)),
+            text.difference.mean if text.difference else math.inf,
+            text.status in ("passed", "refused") and not any(suite.beyond for suite in found.suites),
+        )
