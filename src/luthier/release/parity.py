@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier.stats import betting_sequence, clopper_pearson, paired_difference
 from luthier.types import Estimate, Example, Prediction, Scorer
@@ -140,11 +141,11 @@ def _usable(measured: Prediction, score: float | None) -> bool:
     return measured.output is not None and score is not None
 
 
-def _mean(values: np.ndarray) -> Estimate:
+def _mean(values: NDArray[np.float64]) -> Estimate:
     """The mean of independent values in [0, 1], each end at one-sided confidence 95 %."""
     mean, n = float(values.mean()), int(values.size)
     if np.isin(values, (0.0, 1.0)).all():
-        low, high = clopper_pearson(round(values.sum()), n, confidence=1.0 - 2 * ALPHA)
+        low, high = clopper_pearson(round(float(values.sum())), n, confidence=1.0 - 2 * ALPHA)
         return Estimate(mean, low, high, n, EXACT)
     lows, highs = betting_sequence(values, alpha=2 * ALPHA)
     return Estimate(mean, float(lows[-1]), float(highs[-1]), n, "betting")
