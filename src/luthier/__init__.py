@@ -13,6 +13,7 @@ The way of the data, which is the order of the folders; imports only point down 
     rungs/         the candidates, one file a rung
     report/        the verdict, and its renderings
     climb.py       the stages in order
+    release/       a measured predictor as files for other programs, each tested again
     demo.py        real tasks that come from the package index
     screen.py      the live ladder
     cli.py         the command line: a command a stage

@@ -21,7 +21,10 @@ from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
 from luthier.models.budget import Spent, spent_in
 from luthier.models.cache import ModelEntries, ResponseCache
+from luthier.release import export as exports
+from luthier.release.parity import Bar
 from luthier.report import render
+from luthier.report.plain import interval, level
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
@@ -175,6 +178,44 @@ def cache(
     _print_cache(found, spent_in(folder))
 
 
+@app.command("export")
+def export_command(
+    task: TaskPath = TASK_FILE,
+    candidate: Annotated[
+        str | None, typer.Option(help="A fine-tuned candidate of the last run; the chosen one by default.")
+    ] = None,
+    formats: Annotated[
+        str | None, typer.Option(help=f"Some of {','.join(exports.FORMATS)}; all that can be made by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to make; one below releases/ by default.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(help="Dev examples that each export is asked; by default 64, or 160 of real scores.")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="What the mean score may lose at most, an example.")] = Bar.margin,
+    quantize: Annotated[str, typer.Option(help="How a GGUF stores weights: f16 or q8_0.")] = "f16",
+    base_gguf: Annotated[
+        Path | None, typer.Option(help="The base model's own GGUF, for a student that is a folder.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Export a fine-tuned candidate, and test each export. Exit code 1 where one does not pass."""
+    settings = exports.Settings(
+        candidate,
+        None if formats is None else tuple(name.strip() for name in formats.split(",") if name.strip()),
+        Bar(examples, margin),
+        quantize,
+        base_gguf,
+    )
+    loaded = _load(task)
+    with Ladder(_stderr()).watching() as telling:
+        release = exports.export(loaded, out, settings, telling)
+    if as_json:
+        _print_json({"schema": 1, "folder": str(release.folder), "passed": release.passed, **release.manifest})
+    else:
+        _print_release(release)
+    raise typer.Exit(EXIT_MEETS if release.passed else EXIT_NONE)
+
+
 def _last_summary(path: Path, folder: Path) -> dict[str, Any]:
     """The last finished run of a task as it stands now, else of the task with its name; of a folder, the last of all.
 
@@ -250,6 +291,18 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+
+
+def _print_release(release: exports.Release) -> None:
+    for each in release.exports:
+        gate = each.gate
+        lost = f"; score lost {interval(asdict(gate.lost))}, {level(gate.margin)} allowed" if gate.lost else ""
+        same = f"; same answers {interval(asdict(gate.agreement))}" if gate.agreement else ""
+        print(f"{each.format}: {gate.result}, {gate.reason} ({gate.n} examples{same}{lost})")
+        print(f"  {each.folder}{'' if each.released else '  NOT A RELEASE'}")
+    for name, reason in release.left_out.items():
+        print(f"{name}: not made: {reason}")
+    print(f"manifest: {release.folder / 'manifest.json'}")
 
 
 def _print_cache(found: Sequence[ModelEntries], spent: Spent) -> None:

@@ -513,6 +513,11 @@ def _save(predictor: Predictor, folder: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def predictor_fingerprint(folder: Path, models_used: list[tuple[str, str]]) -> str:
+    """What a saved predictor is known by: its files, and its models' fingerprints by role, in the rung's order."""
+    return digest(_contents(folder), models_used)
+
+
 def _contents(folder: Path) -> list[tuple[str, str]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [(path.relative_to(folder).as_posix(), digest(path.read_bytes())) for path in files]

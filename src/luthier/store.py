@@ -118,6 +118,14 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that has ended in a verdict, with its summary."""
+
+    id: int
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class FitRecord:
     """A fit that is done: the predictor's fingerprint, what fitting chose, and how long it took."""
 
@@ -260,6 +268,18 @@ class Store:
             text = db.execute(query).scalar_one_or_none()
         return None if text is None else json.loads(text)
 
+    def last_finished(self, task_fingerprint: str) -> FinishedRun | None:
+        """The last finished run of exactly this task, or None."""
+        query = (
+            sa.select(_runs.c.id, _runs.c.summary)
+            .where(_runs.c.status == "finished", _runs.c.task_fingerprint == task_fingerprint)
+            .order_by(_runs.c.id.desc())
+            .limit(1)
+        )
+        with self._transaction() as db:
+            row = db.execute(query).first()
+        return None if row is None else FinishedRun(row.id, json.loads(row.summary))
+
     # ------------------------------------------------------------ the alpha ledger
 
     def alpha_share(
@@ -383,6 +403,13 @@ class Store:
         if row is None or not self.predictor_folder(key).is_dir():
             return None
         return FitRecord(row.predictor, json.loads(row.description), row.seconds)
+
+    def fit_of(self, predictor: str) -> str | None:
+        """The key of a fit that made the predictor with this fingerprint, or None."""
+        query = sa.select(_fits.c.key).where(_fits.c.predictor == predictor).order_by(_fits.c.key).limit(1)
+        with self._transaction() as db:
+            found = db.execute(query).scalar_one_or_none()
+        return None if found is None else str(found)
 
     def keep_fit(self, key: str, candidate: str, record: FitRecord) -> None:
         with self._transaction() as db:
