@@ -1,6 +1,6 @@
 """The peer's side of benchmarks/train.py: python train_peer.py JOB.json ANSWER.json.
 
-TRL's SFTTrainer gets the token ids that luthier renders, with a mask of the answers, and the adapter that luthier
+TRL's SFTTrainer gets the token ids that luthier renders, with labels on the answers alone, and the adapter that luthier
 begins with; its batches are its own, by length, and are told so that luthier can take the same.
 """
 
@@ -74,7 +74,6 @@ def main() -> None:
         max_grad_norm=recipe.clip_norm,
         train_sampling_strategy="group_by_length",
         max_length=None,
-        completion_only_loss=True,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
@@ -85,13 +84,11 @@ def main() -> None:
         seed=job["seed"],
     )
     clock = Clock()
-    collator = Recorder(pad_token_id=tokenizer.pad_token_id, completion_only_loss=True)
+    collator = Recorder(pad_token_id=tokenizer.pad_token_id)
     collator.seen = []
     data = {
         "input_ids": [row["input_ids"] for row in rows],
-        "completion_mask": [
-            [0] * row["labels_from"] + [1] * (len(row["input_ids"]) - row["labels_from"]) for row in rows
-        ],
+        "labels": [[-100] * row["labels_from"] + row["input_ids"][row["labels_from"] :] for row in rows],
     }
     trainer = SFTTrainer(
         model=model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,19 @@ from luthier.train.general import General, dev_part, documentation, general
 from luthier.train.guard import DIVERGENCE, TASK_DIVERGENCE, Guard, Memory, Tuned, certify, compare
 from luthier.train.pairs import read_pairs
 from luthier.train.suites import CONTINUATIONS, GENERAL_TEXT, STOPS, Pairs, Reading, Working
-from luthier.types import Example, FitContext, GuardRules, Label, Message, Rung, SealedSplit, Target, Task, TaskSpec
+from luthier.types import (
+    Constraints,
+    Example,
+    FitContext,
+    GuardRules,
+    Label,
+    Message,
+    Rung,
+    SealedSplit,
+    Target,
+    Task,
+    TaskSpec,
+)
 
 RULES = GuardRules(documents=32, document_tokens=24, items=400, prompts=16)
 NOTHING = General((), ())
@@ -89,8 +101,8 @@ def scripts() -> Pair:
 def test_a_model_has_forgotten_nothing_of_itself() -> None:
     model = tiny_model()
     found = certify(Guard.of(RULES), Pair(model, model), task_prompts=[(Message("user", "a dog"),)] * 3)
-    assert found.answer == "passed"
     told = statuses(found)
+    assert found.answer == "passed", told
     assert told[GENERAL_TEXT] == told[DIVERGENCE] == "passed"
     assert told[TASK_DIVERGENCE] == "reported"
     differences = [suite.difference.mean for suite in found.suites if suite.difference is not None]
@@ -159,7 +171,7 @@ def test_what_could_not_be_shown_is_neither_passed_nor_failed() -> None:
 
 def test_one_failed_suite_among_many_is_called_so_with_holm() -> None:
     """A loss that is just significant by itself is not, among ten suites that could each have been the unlucky one."""
-    worse = [0.0] * 47 + RIGHT[47:]
+    worse = [0.0] * 42 + RIGHT[42:]
     alone = compare(_reading(RIGHT), _reading(worse), 0.05)
     assert alone.status == "failed"
     suites = [Planted(f"s{at}", {"before": RIGHT, "after": worse if at == 0 else RIGHT}) for at in range(10)]
@@ -294,18 +306,11 @@ def own_task() -> Task:
         instruction="Say which.",
         labels=(Label("animal"), Label("number")),
         target=Target("accuracy", 0.9),
-        constraints=RungContractTask().make_task()[0].constraints,
+        constraints=Constraints(),
         rungs=("zero-shot",),
         models={},
     )
     return Task(spec, Path("."), examples[:20], examples[20:], SealedSplit((), "x"), {}, "f")
-
-
-class RungContractTask(RungContract):
-    __test__ = False
-
-    def make_rung(self) -> Rung:
-        return QUICK
 
 
 def script(messages: tuple[Message, ...]) -> str:
@@ -346,9 +351,16 @@ def test_free_answers_that_no_longer_end_are_seen() -> None:
 QUICK = Lora(replace(RECIPE, rank=8, alpha=16, learning_rate=1e-2, epochs=6, step_examples=4))
 
 
-class TunedTask(RungContractTask):
+class TunedTask(RungContract):
+    """The contract's small task, for fitting a rung on it."""
+
+    __test__ = False
+
     def __init__(self, rung: Rung = QUICK) -> None:
         self.rung = rung
+
+    def make_models(self) -> Mapping[str, Any]:
+        return {}
 
     def make_rung(self) -> Rung:
         return self.rung
@@ -389,19 +401,22 @@ def test_magnitudes_cannot_be_scaled_and_that_is_said(tmp_path: Path) -> None:
 
 def test_a_fine_tune_that_forgets_too_much_is_raced_at_less_strength(tmp_path: Path) -> None:
     predictor, spec, dev, context = TunedTask().fit(tmp_path, tiny_model())
-    _, told = repaired(predictor, replace(spec, guard=replace(RULES, nll_margin=99.0, kl_ceiling=99.0)), dev, context)
+    lenient = replace(RULES, nll_margin=99.0, kl_ceiling=99.0)
+    _, told = repaired(predictor, replace(spec, guard=lenient), dev, context)
     (full,) = told["strengths tried"]
     assert (full["within"], told["strength"]) == (True, 1.0)
-    lost = full["text_lost"]
-    # margins that the full strength passes by a hair's breadth the wrong side
-    strict = replace(spec, guard=replace(RULES, nll_margin=0.9 * lost, kl_ceiling=99.0), target=Target("accuracy", 0.3))
+
+    def moved(predictor: TunedPredictor) -> float:
+        found = certify(Guard.of_dev(lenient), predictor)
+        return next(suite.difference.mean for suite in found.suites if suite.suite == DIVERGENCE and suite.difference)
+
+    strict = replace(spec, guard=replace(lenient, kl_ceiling=0.9 * moved(predictor)), target=Target("accuracy", 0.3))
     weaker, told = repaired(predictor, strict, dev, context)
     assert [trial["scale"] for trial in told["strengths tried"]] == [1.0, 0.75, 0.5, 0.25]
     assert told["strength"] < 1.0
     assert weaker.describe()["strength"] == told["strength"]
-    by_scale = {trial["scale"]: trial for trial in told["strengths tried"]}
-    assert by_scale[told["strength"]]["within"]
-    assert by_scale[told["strength"]]["text_lost"] < lost
+    assert next(t for t in told["strengths tried"] if t["scale"] == told["strength"])["within"]
+    assert moved(weaker) < 0.9 * moved(predictor)
     off = replace(strict, guard=replace(strict.guard, repair=False))
     assert repaired(predictor, off, dev, context) == (predictor, {})
 
@@ -423,7 +438,7 @@ def test_no_strength_within_the_margins_leaves_the_full_one_to_the_certificate()
 @pytest.mark.parametrize(("lost", "won", "n"), [(1, 0, 44), (5, 3, 100), (0, 4, 60), (20, 9, 200)])
 def test_the_ends_of_the_interval_are_where_the_score_says_so(lost: int, won: int, n: int) -> None:
     """Against the same score with its nuisance parameter found by a numerical search instead of a formula."""
-    found = stats.noninferiority([1.0] * lost + [-1.0] * won + [0.0] * (n - lost - won), 0.1, alpha=0.025)
+    found = stats.noninferiority([1.0] * lost + [-1.0] * won + [0.0] * (n - lost - won), 0.1, alpha=0.025, binary=True)
 
     def score(loss: float) -> float:
         def unlikelihood(q: float) -> float:
@@ -441,12 +456,12 @@ def test_the_ends_of_the_interval_are_where_the_score_says_so(lost: int, won: in
 
 def test_a_loss_of_the_margin_passes_in_at_most_alpha_of_all_samples() -> None:
     rng = np.random.default_rng(5)
-    runs, passed, small = 2000, {"paired t": 0, "Tango": 0}, {"paired t": 0, "Tango": 0}
+    runs, passed, small = 1000, {"paired t": 0, "Tango": 0}, {"paired t": 0, "Tango": 0}
     for _ in range(runs):
         normal = rng.normal(0.05, 0.1, 60)
-        binary = rng.choice([1.0, -1.0, 0.0], size=200, p=[0.08, 0.05, 0.87])
-        for values, margin in ((normal, 0.05), (binary, 0.03)):
-            found = stats.noninferiority(values, margin)
+        binary = rng.choice([1.0, -1.0, 0.0], size=400, p=[0.08, 0.05, 0.87])
+        for values, margin, right_or_wrong in ((normal, 0.05, False), (binary, 0.03, True)):
+            found = stats.noninferiority(values, margin, binary=right_or_wrong)
             passed[found.method] += found.p_within <= 0.05
             small[found.method] += found.p_beyond <= 0.05
             assert (found.p_within <= 0.05) == (found.high <= margin + 1e-9)

@@ -12,21 +12,21 @@ from test_climb import TOML, timeless
 from tiny_models import tiny_model
 
 import luthier
-from luthier.climb import Options
 from luthier.errors import DataError, SpecError
 from luthier.report import render
 from luthier.report.verdict import GUARD, Verdict, decide, eligibility
 from luthier.task import load_task
 from luthier.types import Constraints, EvalRun, Event, Outcome, Target
 
-QUICK = "\n[guard]\ndocuments = 32\ndocument_tokens = 24\nitems = 200\nprompts = 16\n"
+QUICK = "\n[guard]\ndocuments = 32\ndocument_tokens = 24\nitems = 200\nprompts = 32\n"
 LENIENT = QUICK + "nll_margin = 99.0\nkl_ceiling = 99.0\naccuracy_margin = 0.9\nstop_margin = 0.9\n"
-STRICT = QUICK + "nll_margin = 1e-9\nrepair = false\n"
+STRICT = QUICK + "kl_ceiling = 1e-9\nrepair = false\n"
 TARGET = Target("accuracy", 0.85)
 
 
-def task_at(folder: Path, guard: str, *, rungs: tuple[str, ...] = ("majority", "lora"), at_least: float = 0.6) -> Path:
-    toml = TOML.format(rungs=json.dumps(list(rungs)), at_least=at_least).replace("train = 200", "train = 120")
+# a tiny random model learns nothing here: half of its answers are right by chance, which meets a target of a fifth
+def task_at(folder: Path, guard: str, *, rungs: tuple[str, ...] = ("lora",), at_least: float = 0.2) -> Path:
+    toml = TOML.format(rungs=json.dumps(list(rungs)), at_least=at_least).replace("train = 200", "train = 32")
     return write_task(folder, colour_rows(520), toml.replace("test = 300", "test = 200") + guard)
 
 
@@ -37,24 +37,24 @@ def climb(path: Path, **more: Any) -> Verdict:
 def test_a_fine_tune_that_forgot_too_much_is_not_chosen(tmp_path: Path) -> None:
     events: list[Event] = []
     verdict = climb(task_at(tmp_path, STRICT), listen=events.append)
-    tuned = verdict.candidates[1]
+    tuned = verdict.candidates[0]
     assert tuned.outcome is Outcome.MEETS, tuned.reasons
     assert (tuned.eligible, tuned.blocked_by) == ("no", (GUARD,))
     assert verdict.chosen is None
-    assert "lora@llama-0: it forgot too much (general text" in verdict.sentence
+    assert "lora@llama-0: it forgot too much (" in verdict.sentence
     seen = {event.text for event in events if event.kind == "working" and "forgotten" in event.text}
     assert "looking for what was forgotten: general text, after" in seen
-    assert verdict.to_dict()["candidates"][1]["guard"]["answer"] == "failed"
+    assert verdict.to_dict()["candidates"][0]["guard"]["answer"] == "failed"
 
 
 def test_a_fine_tune_that_forgot_little_is_chosen_and_the_sentence_says_so(tmp_path: Path) -> None:
     path = task_at(tmp_path, LENIENT)
     verdict = climb(path)
-    tuned = verdict.candidates[1]
+    tuned = verdict.candidates[0]
     assert (tuned.outcome, tuned.eligible, tuned.unsettled) == (Outcome.MEETS, "yes", ())
     assert verdict.chosen == "lora@llama-0"
     assert "What it forgot elsewhere is within the margins of the forgetting guard" in verdict.sentence
-    assert verdict.runs[1].fit["strength"] == 1.0
+    assert verdict.runs[0].fit["strength"] == 1.0
     page, text = render.html(verdict.to_summary()), render.markdown(verdict.to_summary())
     assert "What was asked before and after the fine-tune" in page
     assert "| general text (" in text
@@ -70,8 +70,8 @@ def test_the_climb_goes_on_after_a_fine_tune_that_forgot_too_much(tmp_path: Path
 
 
 def test_the_guard_does_not_look_at_what_could_not_be_chosen_anyway(tmp_path: Path) -> None:
-    verdict = climb(task_at(tmp_path, QUICK + "repair = false\n", at_least=0.997), options=Options(all_rungs=True))
-    tuned = verdict.candidates[1]
+    verdict = climb(task_at(tmp_path, QUICK + "repair = false\n", at_least=0.95))
+    tuned = verdict.candidates[0]
     assert tuned.outcome is not Outcome.MEETS
     assert tuned.guard is None
     assert tuned.unsettled == (f"{GUARD}: NOT MEASURED",)

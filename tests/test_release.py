@@ -28,9 +28,11 @@ from luthier.models import catalog
 from luthier.models.quiet import quiet
 from luthier.release import gguf_file, manifest, runtimes, source
 from luthier.release.asking import Asked, as_asked, one_of_each_group
+from luthier.release.card import guard_line
 from luthier.release.export import Release, Settings, export
 from luthier.release.parity import Answer, Bar, Parity, fewest_examples, judge
 from luthier.release.runtimes import Unusable
+from luthier.rungs.base import Writing
 from luthier.store import Store
 from luthier.types import Event, Example, Prediction, Score, Task
 
@@ -360,6 +362,21 @@ def test_the_chance_that_a_broken_export_passes_is_at_most_one_in_twenty() -> No
     assert passed <= 0.05 * 200 + 3 * (200 * 0.05 * 0.95) ** 0.5
 
 
+def test_real_scores_are_asked_more_examples() -> None:
+    for graded, score in ((False, "1"), (True, "0.5")):
+        enough = Bar().count(graded=graded)
+        assert judged([score] * enough, [score] * enough, labels=False).result == "PASSED"
+        assert Bar(examples=7).count(graded=graded) == 7
+
+
+def test_written_answers_are_asked_with_their_own_limit_and_schema(tuned: Any) -> None:
+    schema = {"type": "object"}
+    writes = replace(tuned, labels=(), writing=Writing(7, schema))
+    (asked,) = as_asked(writes, [Example("e", "the dog 3", ("{}",))])
+    assert (asked.max_tokens, asked.schema) == (7, schema)
+    assert asked.ids == tuple(tuned.model.chat.prompt_ids(asked.messages))
+
+
 def test_near_copies_are_asked_once() -> None:
     examples = [Example(f"e{at}", "?", ("1",), group=f"g{at // 3}") for at in range(30)]
     chosen = one_of_each_group(examples, 8, seed=0)
@@ -423,11 +440,12 @@ def test_the_card_says_what_it_is_and_how_to_ask_it(task: Task, release: Release
         task.findings["data_sha256"],
         found.fingerprint,
         "| outcome | MEETS |",
-        "| forgetting guard | NOT MEASURED |",
+        f"| forgetting guard | {guard_line(found.candidate)} |",
         "## The parity gate: PASSED",
         "at most 10 % allowed",
         "```text\nClassify.\n```",
         '[{"role": "system", "content": "Classify."}',
+        "| adapter | LoRA, rank 16, alpha 32, on 14 linear layers |",
         "| learning rate | 0.001 |",
         "- transformers ",
         "one of: animal, number.",
@@ -435,14 +453,26 @@ def test_the_card_says_what_it_is_and_how_to_ask_it(task: Task, release: Release
     ):
         assert told in card, told
     assert "NOT A RELEASE" not in card
+    assert "NOT MEASURED" not in card
+    assert "general text" in guard_line(found.candidate)
 
 
-def test_the_code_of_the_card_runs(release: Release, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    card = (release.folder / "merged" / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_the_code_of_the_card_runs(
+    name: str, task: Task, release: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = (release.folder / name / "README.md").read_text(encoding="utf-8")
     code = card.split("```python\n")[1].split("```")[0].replace("The input goes here.", "the dog 3")
     monkeypatch.chdir(release.folder)
-    exec(compile(code, "card", "exec"), {})
+    with quiet():
+        exec(compile(code.replace('"BASE"', repr(task.spec.models["student"])), "card", "exec"), {})
     assert capsys.readouterr().out.strip() == "animal"
+
+
+def test_no_path_of_this_machine_goes_into_what_is_shipped(task: Task, release: Release) -> None:
+    for path in release.folder.rglob("*"):
+        if path.suffix in (".md", ".json"):
+            assert str(task.folder) not in path.read_text(encoding="utf-8"), path
 
 
 # ------------------------------------------------------------ errors

@@ -220,7 +220,7 @@ def test_held_back_text_becomes_likelier_and_the_task_is_learned_from_there(tmp_
 def test_reading_that_is_of_no_use_is_no_start(tmp_path: Path) -> None:
     class Wild(TestPretrained):
         def make_rung(self) -> Rung:
-            return Pretrained(QUICK, replace(QUICK, learning_rate=1e-30))
+            return Pretrained(QUICK, replace(QUICK, learning_rate=1e-30, step_examples=1))
 
     told = Wild().fitted(tmp_path, {"student": tiny_model()}).describe()
     assert "no likelier" in told["reading was of no use"]

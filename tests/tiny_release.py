@@ -37,6 +37,12 @@ at_least = 0.6
 [ladder]
 rungs = ["majority", "lora"]
 consistency = 0
+[guard]
+required = false
+repair = false
+documents = 32
+document_tokens = 16
+prompts = 8
 [models]
 student = {student}
 """

@@ -379,10 +379,6 @@ class _Climb:
         self.fitted[rung.name] = (load_predictor(folder, models), record)
         return self.fitted[rung.name]
 
-    def _terms(self, role: str) -> str | None:
-        endpoint = self.task.remote.get(self.task.spec.models.get(role, ""))
-        return None if endpoint is None or role in self.shelf.given else endpoint.terms
-
     # ------------------------------------------------------------ what was forgotten
 
     def _repaired(self, predictor: Predictor, context: FitContext) -> tuple[Predictor, Mapping[str, Any]]:
@@ -417,6 +413,10 @@ class _Climb:
             known = certify(guard, predictor, task_prompts=asked, kept=self.store, working=working).describe()
             self.store.keep_measurement(key, known)
         return replace(run, guard=known)
+
+    def _terms(self, role: str) -> str | None:
+        endpoint = self.task.remote.get(self.task.spec.models.get(role, ""))
+        return None if endpoint is None or role in self.shelf.given else endpoint.terms
 
     # ------------------------------------------------------------ how steady the answers are
 

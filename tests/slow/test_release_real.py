@@ -22,7 +22,9 @@ from luthier.types import Constraints, Example, FitContext, Label, Prediction, T
 pytestmark = pytest.mark.slow
 
 # long enough to write labels, too short to be good: the gate asks for the same answers, not for right ones
-SHORT = Recipe(epochs=3)
+SHORT = Recipe(epochs=3, step_examples=8)
+# 32 examples can prove a margin of 0.1
+FEW = Bar(examples=32, margin=0.1)
 LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 
@@ -47,7 +49,7 @@ def questions(count: int) -> list[Example]:
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     pytest.importorskip("xllamacpp")
     model: Any = catalog.open_model("smollm2-135m")
-    examples = questions(64)
+    examples = questions(32)
     spec = TaskSpec(
         name="questions",
         kind="classification",
@@ -83,7 +85,7 @@ def gate(fitted: Fitted, folder: Path, quantization: gguf_file.Quantization) -> 
         quantization=quantization,
     )
     answers = runtimes.ask_gguf(file, 512, as_asked(fitted.predictor, fitted.examples), lambda _done, _total: None)
-    return judge(fitted.examples, fitted.measured, answers, ExactMatch(), Bar(), labels=True)
+    return judge(fitted.examples, fitted.measured, answers, ExactMatch(), FEW, labels=True)
 
 
 def test_llama_cpp_answers_as_measured_with_f16(fitted: Fitted, tmp_path: Path) -> None:

@@ -40,13 +40,10 @@ def one_of_each_group(examples: Sequence[Example], count: int, *, seed: int) -> 
 def as_asked(tuned: Tuned, examples: Sequence[Example]) -> list[Asked]:
     """Each example's chat with the tokens it comes to here, and the room an answer has."""
     prompts = tuned.prompts([example.input for example in examples])
-    chat = tuned.model.chat
-    found = []
-    for messages in prompts:
-        ids = chat.prompt_ids(messages)
-        if tuned.writing is not None:
-            found.append(Asked(messages, tuple(ids), tuned.writing.max_tokens, tuned.writing.schema))
-        else:
-            longest = max(len(chat.answer_ids(messages, label, prompt=ids)) for label in tuned.labels)
-            found.append(Asked(messages, tuple(ids), longest + SPARE_TOKENS))
-    return found
+    chat, writing = tuned.model.chat, tuned.writing
+    if writing is None:
+        most = SPARE_TOKENS + max(len(chat.answer_ids(prompts[0], label)) for label in tuned.labels)
+    else:
+        most = writing.max_tokens
+    schema = None if writing is None else writing.schema
+    return [Asked(messages, tuple(chat.prompt_ids(messages)), most, schema) for messages in prompts]

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,7 +35,9 @@ def render(facts: Mapping[str, Any]) -> str:
 
 def facts(task: Task, source: Source, tuned: Tuned, base: Base) -> dict[str, Any]:
     """What the cards of all formats say alike: plain values from the run's summary and the predictor, no clock."""
-    spec, candidate, verdict = task.spec, dict(source.candidate), source.run.summary["verdict"]
+    spec, verdict = task.spec, source.run.summary["verdict"]
+    # a student that is a folder is named by its path in the run, which is nobody else's business
+    candidate = {**source.candidate, "name": f"{source.candidate['rung']}@{base.name}"}
     placeholder = "The input goes here."
     (asked,) = as_asked(tuned, [Example("", placeholder, ("",))])
     asking = {"messages": asked.chat, "temperature": 0, "max_tokens": asked.max_tokens}
@@ -65,10 +68,20 @@ def facts(task: Task, source: Source, tuned: Tuned, base: Base) -> dict[str, Any
         "request": shlex.quote(json.dumps(asking, ensure_ascii=False)),
         "max_tokens": asked.max_tokens,
         "template": tuned.model.chat.template,
-        "recipe": candidate["fit"],
+        "recipe": [*_adapter_rows(tuned.adapter / "adapter_config.json"), *candidate["fit"]],
         "scorer": _score_words(spec),
         "versions": {"luthier": metadata.version("luthier"), **verdict["provenance"].get("packages", {})},
     }
+
+
+def _adapter_rows(config: Path) -> list[dict[str, Any]]:
+    """What an adapter's own configuration says of its size; nothing where all weights were tuned."""
+    if not config.is_file():
+        return []
+    said = json.loads(config.read_text(encoding="utf-8"))
+    kind = "DoRA" if said.get("use_dora") else "LoRA"
+    rank, alpha, layers = said["r"], said["lora_alpha"], len(said["target_modules"])
+    return [{"what": "adapter", "value": f"{kind}, rank {rank}, alpha {alpha}, on {layers} linear layers"}]
 
 
 def _score_words(spec: TaskSpec) -> str:

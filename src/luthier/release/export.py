@@ -124,7 +124,8 @@ class _Export:
         tuned = self.source.load(student)
         formats = self._formats(tuned, base)
         self._check_room(formats, student.module.num_parameters())
-        examples = one_of_each_group(self.task.dev, self.settings.bar.examples, seed=spec.seed)
+        graded = not spec.labels and spec.target.metric not in ("exact_match", "record_exact")
+        examples = one_of_each_group(self.task.dev, self.settings.bar.count(graded=graded), seed=spec.seed)
         measured = self._measured(tuned, examples)
         asked = as_asked(tuned, examples)
         facts = card.facts(self.task, self.source, tuned, base)
@@ -145,7 +146,7 @@ class _Export:
     def _formats(self, tuned: Tuned, base: Base) -> list[str]:
         """The formats to make. One that cannot be is an error where it was asked for, else left out with its reason."""
         made: list[str] = []
-        for name in self.settings.formats or FORMATS:
+        for name in dict.fromkeys(self.settings.formats or FORMATS):
             try:
                 self._check_format(name, tuned, base)
             except LuthierError as error:
@@ -209,7 +210,7 @@ class _Export:
                 base.gguf,
                 ggufs.weights_of(model.module),
                 ggufs.Shape.of(model.module.config),
-                name=f"{self.task.spec.name}: {self.source.name}",
+                name=f"{self.task.spec.name}: {self.source.candidate['rung']}@{base.name}",
                 template=model.chat.template,
                 stop_ids=portable.stop_ids(model),
                 quantization=self.settings.quantize,
@@ -285,7 +286,7 @@ class _Export:
     def _finished(self, exports: Sequence[tuple[str, Parity, str]], facts: dict[str, Any]) -> Release:
         content = {
             "task": facts["task"]["name"],
-            "candidate": self.source.name,
+            "candidate": facts["candidate"]["name"],
             "run": self.source.run.id,
             "predictor": self.source.fingerprint,
             "base": {key: facts["base"][key] for key in ("name", "licence", "fingerprint")},
@@ -325,7 +326,7 @@ def _check_settings(settings: Settings) -> None:
         raise SpecError(
             f"'{settings.quantize}' is not written here", where="--quantize", fix=f"one of: {', '.join(QUANTIZATIONS)}"
         )
-    if settings.bar.examples < 2:
+    if settings.bar.examples is not None and settings.bar.examples < 2:
         raise SpecError("two examples are the least", where="--examples", fix="64 or more can prove something")
     if not 0.0 < settings.bar.margin < 1.0:
         raise SpecError("a margin lies between 0 and 1", where="--margin", fix="0.05 is the default")

@@ -13,26 +13,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier.stats import betting_sequence, clopper_pearson, paired_difference
 from luthier.types import Estimate, Example, Prediction, Scorer
 
 Result = Literal["PASSED", "FAILED", "INCONCLUSIVE"]
+EXACT = "clopper-pearson"
 ALPHA = 0.05  # of each one-sided statement
+ENOUGH, ENOUGH_GRADED = 64, 160  # what the default margin takes where nothing is lost (59, 116), and a few
 IDS_TOLD = 10
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What an export has to prove, each at 95 % confidence, from `examples` of the dev split.
+    """What an export has to prove, each at 95 % confidence, from `examples` of the dev split (None: enough).
 
     `margin`: the most that its mean score may lose an example, gains on others not counted. `agreement`: the least
     share of answers that are the same, where answers are labels (an answer written freely may be worded otherwise).
     """
 
-    examples: int = 64
+    examples: int | None = None
     margin: float = 0.05
     agreement: float = 0.9
+
+    def count(self, *, graded: bool) -> int:
+        """How many examples to ask: bounds on scores between 0 and 1 need more than those on right and wrong."""
+        return self.examples or (ENOUGH_GRADED if graded else ENOUGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +141,12 @@ def _usable(measured: Prediction, score: float | None) -> bool:
     return measured.output is not None and score is not None
 
 
-def _mean(values: np.ndarray) -> Estimate:
+def _mean(values: NDArray[np.float64]) -> Estimate:
     """The mean of independent values in [0, 1], each end at one-sided confidence 95 %."""
     mean, n = float(values.mean()), int(values.size)
     if np.isin(values, (0.0, 1.0)).all():
-        low, high = clopper_pearson(round(values.sum()), n, confidence=1.0 - 2 * ALPHA)
-        return Estimate(mean, low, high, n, "clopper-pearson")
+        low, high = clopper_pearson(round(float(values.sum())), n, confidence=1.0 - 2 * ALPHA)
+        return Estimate(mean, low, high, n, EXACT)
     lows, highs = betting_sequence(values, alpha=2 * ALPHA)
     return Estimate(mean, float(lows[-1]), float(highs[-1]), n, "betting")
 
@@ -154,7 +161,7 @@ def _decide(lost: Estimate, agreement: Estimate | None, other_prompts: int, bar:
         return "FAILED", f"provably fewer than {bar.agreement:g} of its answers are those that were measured"
     if lost.high <= bar.margin and (agreement is None or agreement.low >= bar.agreement):
         return "PASSED", "it answers as measured"
-    if n < fewest_examples(bar.margin):
+    if lost.method == EXACT and n < fewest_examples(bar.margin):
         fewest = fewest_examples(bar.margin)
         return "INCONCLUSIVE", f"{n} examples cannot prove a margin of {bar.margin:g}: that takes at least {fewest}"
     return "INCONCLUSIVE", f"{n} examples prove neither that it answers as measured nor that it does not: take more"

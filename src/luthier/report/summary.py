@@ -369,7 +369,7 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
     for key, value in (plain(run.fit) if run else {}).items():
-        if key in ("loss by step", "strengths tried"):  # drawn, and a table of their own
+        if key in ("strengths tried", "loss by step"):  # drawn, not told
             continue
         text = phrase(value)
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})

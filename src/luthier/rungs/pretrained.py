@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512  # tokens read at once
 DEV_SHARE = 0.1
-FEWEST_BLOCKS = 2
+READING = Recipe(learning_rate=3e-4, epochs=1, step_examples=4, dev_checks_per_epoch=2)  # 2,048 tokens a step
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pretrained:
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    reading: Recipe = field(default_factory=lambda: Recipe(learning_rate=3e-4, epochs=1, dev_checks_per_epoch=2))
+    reading: Recipe = READING
 
     name = "pretrained"
     rank = 84
@@ -47,7 +47,7 @@ class Pretrained:
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
-        """Errors: DataError without documents, or with less text than two blocks of 512 tokens."""
+        """Errors: DataError without documents, or with too little text for a step and a block to hold back."""
         from luthier.train.backend import fine_tune
         from luthier.train.check import dev_scores
         from luthier.train.rows import DevRow
@@ -61,13 +61,14 @@ class Pretrained:
         student = Student.of(task, context.models, self.name)
         lesson = Lesson.of(student, self.recipe, train, dev, context)
         blocks = blocks_of([text for _, text in context.extra.documents], student.base, seed=context.seed)
-        if len(blocks) < FEWEST_BLOCKS:
+        fewest = self.reading.step_examples + 1
+        if len(blocks) < fewest:
             raise DataError(
                 "there is too little text to hold some of it back",
                 where=self.name,
-                fix=f"give at least {FEWEST_BLOCKS * BLOCK} tokens of documents",
+                fix=f"give at least {fewest * BLOCK:,} tokens of documents",
             )
-        held = max(1, int(DEV_SHARE * len(blocks)))
+        held = min(max(1, int(DEV_SHARE * len(blocks))), len(blocks) - self.reading.step_examples)
         kept = [DevRow((row,), (0,)) for row in blocks[:held]]
         context.working("reading the documents")
         before = dev_scores(student.base.module, kept, self.reading.pass_tokens, shared=False)[1]

@@ -35,16 +35,21 @@ class NonInferiority:
 
 
 def noninferiority(
-    losses: ArrayLike, margin: float, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+    losses: ArrayLike,
+    margin: float,
+    *,
+    alpha: float = 0.05,
+    binary: bool = False,
+    clusters: ArrayLike | None = None,
 ) -> NonInferiority:
     """Tests a mean loss against a margin; `losses`, shape (n,), n >= 2, are how much worse each unit got.
 
-    Losses of -1, 0 and 1 (answers that were right or wrong before and after) are judged by Tango's score, which stays
-    honest where few or none changed; all others by Student's t. `clusters`, shape (n,), names the cluster of each loss:
-    then by t over clusters, which it needs a few dozen of. Raises ValueError. Sources: Tango (1998), "Equivalence test
-    and confidence interval for the difference in proportions for the paired-sample design"; Miller (2024).
+    By Student's t; with `binary` (losses of -1, 0 and 1: answers that were right or wrong before and after) by Tango's
+    score, which stays honest where few or none changed. `clusters`, shape (n,), names the cluster of each loss: then
+    always by t over clusters, which it needs a few dozen of. Raises ValueError. Sources: Tango (1998), "Equivalence
+    test and confidence interval for the difference in proportions for the paired-sample design"; Miller (2024).
 
-    >>> found = noninferiority([0.0] * 100, 0.03)
+    >>> found = noninferiority([0.0] * 100, 0.03, binary=True)
     >>> found.mean, round(found.high, 4), round(found.p_within, 3)
     (0.0, 0.0263, 0.039)
     >>> round(noninferiority([0.01, 0.03, 0.02, 0.02], 0.05).high, 4)
@@ -56,7 +61,9 @@ def noninferiority(
         raise ValueError("losses must be one row of at least two finite numbers")
     if not margin > 0:
         raise ValueError(f"the margin is {margin}; nothing can be shown to be below it")
-    if clusters is None and margin < 1 and np.isin(values, (-1.0, 0.0, 1.0)).all():
+    if binary and (margin >= 1 or not np.isin(values, (-1.0, 0.0, 1.0)).all()):
+        raise ValueError("losses of answers that are right or wrong are -1, 0 or 1, and the margin is below 1")
+    if binary and clusters is None:
         return _by_score(int((values > 0).sum()), int((values < 0).sum()), values.size, margin, alpha)
     return _by_t(values, margin, alpha, clusters)
 

@@ -85,7 +85,7 @@ class GuardSection(Section):
         description="How many items a probe of two choices has at most: a seeded choice where there are more.",
     )
     prompts: int = Field(
-        default=_DEFAULT.prompts, ge=8, le=1000, description="How many general prompts are answered freely."
+        default=_DEFAULT.prompts, ge=16, le=1000, description="How many general prompts are answered freely."
     )
     text: str | None = Field(
         default=None,

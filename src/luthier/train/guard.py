@@ -236,7 +236,8 @@ def _compare(before: Reading, after: Reading, alpha: float) -> _Judged:
         return _Judged(replace(result, reason="the fine-tune's probabilities are no numbers"), 1.0, 0.0)
     sign = 1.0 if before.better == "lower" else -1.0
     losses = [sign * (b - a) for a, b in zip(before.values, after.values, strict=True)]
-    found = stats.noninferiority(losses, before.margin, alpha=alpha, clusters=before.clusters)
+    binary = before.better == "higher" and {*before.values, *after.values} <= {0.0, 1.0}
+    found = stats.noninferiority(losses, before.margin, alpha=alpha, binary=binary, clusters=before.clusters)
     low, high = sorted((sign * found.low, sign * found.high))
     difference = Estimate(sign * found.mean + 0.0, low, high, found.n, found.method)  # + 0.0: no minus before a zero
     result = replace(result, tuned=sum(after.values) / count, difference=difference)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from luthier.errors import MissingExtra
+from luthier.errors import MissingExtra, ModelError
 from luthier.train.general import General
 from luthier.train.pairs import read_pairs
 from luthier.types import GuardRules, Message, Request, digest
@@ -80,10 +80,6 @@ class Source(Protocol):
     def fingerprint(self) -> str: ...
 
     def read(self, model: Any, working: Working) -> list[Reading]: ...
-
-
-def quietly(_done: int, _total: int) -> None:
-    """Nobody watches."""
 
 
 # ---------------------------------------------------------------- text
@@ -269,7 +265,10 @@ def divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]], an
     found = []
     for prompt, answer, stopped in zip(prompts, answers.texts, answers.values, strict=True):
         ids = base.chat.prompt_ids(prompt)
-        row = [*ids, *base.chat.answer_ids(prompt, answer.strip(), prompt=ids)]
+        try:
+            row = [*ids, *base.chat.answer_ids(prompt, answer.strip(), prompt=ids)]
+        except ModelError:  # an answer whose first token would be another one behind this prompt
+            continue
         row = row if stopped else row[:-1]
         if len(row) > len(ids):
             found.append(_kl(base, tuned, row, len(ids)))
@@ -279,7 +278,7 @@ def divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]], an
 def first_word_divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]]) -> list[float]:
     """KL(base || tuned) of the first token of an answer, in nats, for each prompt."""
     rows = [base.chat.prompt_ids(prompt) for prompt in prompts]
-    return [_kl(base, tuned, [*row, row[-1]], len(row)) for row in rows]
+    return [_kl(base, tuned, [*row, row[-1]], len(row)) for row in rows if len(row) < base.context_tokens]
 
 
 def _kl(base: Any, tuned: Any, row: Sequence[int], start: int) -> float:

@@ -186,11 +186,14 @@ def _without_dropout(model: Any) -> Any:
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped here
-    """TRL's trainer with the recipe's own rates."""
+    """TRL's trainer with the recipe's own rates, and silent."""
 
     def __init__(self, *, recipe: Recipe, **given: Any) -> None:
         self.recipe = recipe
         super().__init__(**given)
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell its makers about this training: nothing leaves this machine unasked."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         optimizer = optimizer or self.optimizer

@@ -95,7 +95,7 @@ def _run(job: Path, processes: int, working: Working) -> None:
             stderr=log,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "OMP_NUM_THREADS": threads},
+            env={**os.environ, "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"},
             start_new_session=True,
         )
         try:

@@ -1,0 +1,37 @@
+"""A fine-tune that several processes share, started as a user's would be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_train_loop import RECIPE
+from test_train_trl import assert_same_course, tune
+
+from luthier.errors import ModelError
+from luthier.train import backend, loop
+from luthier.types import Training
+
+pytestmark = pytest.mark.slow
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """Trap 10, over processes: five examples a step of 18, so that both the halves and the last step are ragged."""
+    recipe = replace(RECIPE, step_examples=5, epochs=1)
+    seen: list[tuple[str, int]] = []
+    two = tune(
+        backend,
+        tmp_path / "two",
+        recipe,
+        training=Training(processes=2),
+        working=lambda text, done, _total: seen.append((text.split(",")[0], done)),
+    )
+    assert_same_course(two, tune(loop, tmp_path / "one", recipe))
+    assert [done for text, done in seen if text == "training"][-1] == two.steps
+
+
+def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
+    broken = replace(RECIPE, learning_rate=1e38)
+    with pytest.raises(ModelError, match="diverged.*\n.*lower the learning rate"):
+        tune(backend, tmp_path, broken, training=Training("trl", processes=2))
