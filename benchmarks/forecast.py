@@ -12,7 +12,7 @@ Two questions are asked. "on dev": what will a fit on 2N score on the same 400 d
 score on examples that nobody has seen (1,000 or more)? Three answers with 90 % intervals are compared by the interval
 score of Gneiting & Raftery 2007 (width plus 20 times what the truth lies outside; lower is better): the rectified law;
 a straight line in log n with its prediction interval; no change, with the binomial (Wilson) interval of the dev score
-at N. Nothing was tuned on these cases: the priors stand in stats/learning_curve.py with their reasons. With --keep what
+at N. Nothing was tuned on these cases: the priors stand in stats/curves.py with their reasons. With --keep what
 was measured is kept there, and an interrupted run goes on. The last line is one JSON object.
 """
 
@@ -46,7 +46,7 @@ from luthier.types import Constraints, Example, FitContext, Label, Target, TaskS
 LEVEL = 0.9
 DEV = 400
 MOST_FRESH = 3000
-SIZES = {"question-routing": (250, 500, 1000, 2000), "spam": (250, 500, 1000, 2000), "banking77": (500, 1000, 2000)}
+SIZES = {"question-routing": (250, 500, 1000), "spam": (125, 250, 500, 1000), "banking77": (250, 500, 1000)}
 RUNGS = ("tfidf", "embedding")
 METHODS = ("law", "line", "no change")
 
@@ -67,7 +67,11 @@ class Case:
 
 
 def pools(data: Path, home: Path) -> dict[str, list[Example]]:
-    """All distinct examples of each task, one of each set of near-copies."""
+    """All distinct examples of each task, one of each set of near-copies. Finding those takes a while: it is kept."""
+    kept = home / "pools.json"
+    if kept.is_file():
+        rows = json.loads(kept.read_text(encoding="utf-8"))
+        return {name: [Example(at, text, (label,)) for at, text, label in rows[name]] for name in rows}
     found = {}
     for name in ("question-routing", "spam"):
         path = demo.prepare(name, home / name)
@@ -83,6 +87,8 @@ def pools(data: Path, home: Path) -> dict[str, list[Example]]:
             for row in csv.DictReader(lines):
                 texts.setdefault(" ".join(row["text"].split()), row["category"])
     found["banking77"] = [Example(f"b{at}", text, (label,)) for at, (text, label) in enumerate(texts.items())]
+    rows = {name: [(each.id, each.input, each.reference) for each in pool] for name, pool in found.items()}
+    kept.write_text(json.dumps(rows), encoding="utf-8")
     return found
 
 
@@ -231,6 +237,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="random draws of each task, rung and size")
     parser.add_argument("--first", type=int, default=0, help="the first draw: others than 0 are other cases")
     parser.add_argument("--tasks", default=",".join(SIZES), help="some of the tasks")
+    parser.add_argument("--sizes", help="some of the sizes, for all tasks that have them")
     parser.add_argument("--rungs", default=",".join(RUNGS), help="some of the rungs")
     parser.add_argument("--keep", type=Path, help="where to keep what was measured (a temporary folder by default)")
     parser.add_argument("--output", type=Path, help="where to write the JSON object")
@@ -249,6 +256,8 @@ def main() -> None:
         print(f"{name}: {len(pool):,} distinct examples", flush=True)
         for rung in options.rungs.split(","):
             for size in SIZES[name]:
+                if options.sizes and str(size) not in options.sizes.split(","):
+                    continue
                 for draw in range(options.first, options.first + options.draws):
                     cases.append(hindsight(name, pool, rung, size, draw, models, store))
                 scores = defaultdict(list)

@@ -30,8 +30,7 @@ def losses(columns: Sequence[Sequence[Row]], found: Metric, labels: Sequence[str
     _, unit = np.unique(groups, return_inverse=True)
     size = np.bincount(unit)
     even = 1.0 / size[unit]
-    known = isinstance(found, Mean) and found.known_beforehand
-    if known and all(found.relevant(row.example, row.prediction) for row in columns[0]):
+    if isinstance(found, Mean) and _about_all(found, columns[0]):
         means = np.stack([np.bincount(unit, even * (1.0 - _scores(rows))) for rows in columns], axis=1)
         return means.mean(axis=0), stats.mean_covariance(means), len(size)
     drawn = np.random.default_rng(0).multinomial(len(size), np.full(len(size), 1.0 / len(size)), RESAMPLES)
@@ -41,6 +40,10 @@ def losses(columns: Sequence[Sequence[Row]], found: Metric, labels: Sequence[str
     if isinstance(found, Mean):
         relevant = max(1, min(sum(found.relevant(row.example, row.prediction) for row in rows) for rows in columns))
     return values[0], np.atleast_2d(np.cov(values[1:], rowvar=False)), relevant
+
+
+def _about_all(found: Mean, rows: Sequence[Row]) -> bool:
+    return found.known_beforehand and all(found.relevant(row.example, row.prediction) for row in rows)
 
 
 def _scores(rows: Sequence[Row]) -> Floats:

@@ -5,7 +5,7 @@
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
     bootstrap   figures that are no mean: confusion_bootstrap
     pooled      the same for figures of sums: pooled_bootstrap
-    learning_curve  how the error falls with the number of examples
+    curves      how the error falls with the number of examples: learning_curve
     continuation    how a race of scores in [0, 1] may go on: continued_races
     power       what a race would decide: decision_boundary, posterior_decision, further_examples, ...
 
@@ -16,6 +16,7 @@ are natural.
 from luthier.stats.betting import betting_evidence, betting_excludes, betting_sequence
 from luthier.stats.bootstrap import confusion_bootstrap
 from luthier.stats.continuation import continued_races
+from luthier.stats.curves import Fits, LearningCurve, learning_curve, mean_covariance
 from luthier.stats.intervals import (
     PairedDifference,
     clopper_pearson,
@@ -25,7 +26,6 @@ from luthier.stats.intervals import (
     sample_size,
     wilson,
 )
-from luthier.stats.learning_curve import Fits, LearningCurve, learning_curve, mean_covariance
 from luthier.stats.noninferiority import NonInferiority, noninferiority
 from luthier.stats.pooled import pooled_bootstrap
 from luthier.stats.power import (

@@ -270,12 +270,13 @@ def _dev_loss(described: Mapping[str, Any]) -> float | None:
 
 
 def _without_copies(points: Sequence[Point]) -> list[Point]:
-    """Without fits that are no new observation: of the same size, and with the very answers of another."""
+    """Without fits that are no new observation: of all examples, with the very answers and loss of another."""
     kept: dict[tuple[Any, ...], Point] = {}
     whole = max(point.size for point in points)
     for point in points:
         answers = tuple(row.prediction.output for row in point.rows)
-        kept.setdefault((point.size, answers) if point.size == whole else (point.size, point.chain), point)
+        key = (point.size, answers, point.nll) if point.size == whole else (point.size, point.chain)
+        kept.setdefault(key, point)
     return list(kept.values())
 
 

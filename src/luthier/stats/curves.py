@@ -1,4 +1,4 @@
-"""The learning curve: how the error falls with the number of examples, as a posterior over curves.
+"""Curves: how the error falls with the number of examples, as a posterior over curves.
 
 One real example: TF-IDF on question types, fitted on 125, 250, 500 and 1,000 of 1,000 examples, is wrong on .41, .33,
 .27 and .22 of 400 dev questions. The curves that agree with that put the error at 2,000 examples at about .18, between
@@ -37,6 +37,7 @@ _DRAW_UNITS = (0.15, 0.3, 0.6, 1.2)
 _JITTER_UNITS = (0.0, 0.3, 0.6, 1.2)
 # Pseudo-examples: no number of equal answers proves that two fits never disagree, nor that one is never wrong.
 _PSEUDO = 2.0
+_FAR = 12.0
 
 
 @dataclass(frozen=True)
@@ -334,8 +335,12 @@ def _mass_below(best: Floats, precision: Floats, start: Floats, ceiling: float |
     if ceiling is None:
         found: Floats = ndtr(best * np.sqrt(precision))
         return found
-    a, b = _beta_of(best / ceiling, precision * ceiling**2)
-    mass: Floats = betainc(a, b, np.minimum(1.0 / start, 1.0))
+    most = np.minimum(ceiling / start, ceiling)
+    reach = (most - best) * np.sqrt(precision)  # in standard errors: most shapes are far from either side
+    mass = np.where(reach > 0, 1.0, 0.0)
+    near = np.abs(reach) < _FAR
+    a, b = _beta_of(best[near] / ceiling, precision[near] * ceiling**2)
+    mass[near] = betainc(a, b, most[near] / ceiling)
     return mass
 
 
