@@ -403,7 +403,7 @@ class _Climb:
         known = self.store.measurement(key)
         if known is None:
             inputs = [example.input for example in self.task.dev[:GUARD_TASK_PROMPTS]]
-            asked = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
+            asked: list[Any] = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
 
             def working(text: str, done: int, total: int) -> None:
                 self.listen(
@@ -436,12 +436,11 @@ class _Climb:
                 self.listen(Event("working", name, "asking again in other words", done, total))
 
             known = self.store.measurement(key)
-            if known is None:
-                found = consistency(steady[at], inputs, working)
-                known = {} if found is None else found.describe()
-                if found is not None and not found.failed:  # a failure may pass: then it is asked again
+            if known is None and (measured := consistency(steady[at], inputs, working)) is not None:
+                known = measured.describe()
+                if not measured.failed:  # a failure may pass: then it is asked again
                     self.store.keep_measurement(key, known)
-            self.runs[at] = replace(self.runs[at], consistency=known)
+            self.runs[at] = replace(self.runs[at], consistency=known or {})
 
     # ------------------------------------------------------------ how far more labels would go
 

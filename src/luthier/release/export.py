@@ -114,7 +114,7 @@ class _Export:
     def run(self) -> Release:
         spec = self.task.spec
         self.working("opening the model")
-        student = catalog.open_model(spec.models[source.STUDENT], self.listen)
+        student: Any = catalog.open_model(spec.models[source.STUDENT], self.listen)
         base = base_of(
             spec.models[source.STUDENT],
             self.listen,

@@ -166,10 +166,10 @@ def learning_shape(forecast: Mapping[str, Any]) -> dict[str, Any]:
     first, last = math.log(points[0][0]), math.log(points[-1][0])
 
     def x(size: float) -> float:
-        return round(100 * (math.log(size) - first) / (last - first), 2)
+        return float(round(100 * (math.log(size) - first) / (last - first), 2))
 
     def y(share: float) -> float:
-        return round(100 * (top - share) / (top - bottom), 2)
+        return float(round(100 * (top - share) / (top - bottom), 2))
 
     def line(column: int) -> list[str]:
         return [f"{x(point[0])},{y(point[column])}" for point in points]

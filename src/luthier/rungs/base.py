@@ -201,8 +201,8 @@ def drawn_twice(
     """Two answers to each prompt at temperature 1, held to the labels or the schema as the raced ones are."""
     if writing is None:
         return model.complete([Request(prompt, choices=tuple(labels), temperature=1.0, n=2) for prompt in prompts])
-    how = {"schema": writing.schema, "max_tokens": writing.max_tokens}
-    return model.complete([Request(prompt, temperature=1.0, n=2, **how) for prompt in prompts])
+    schema, most = writing.schema, writing.max_tokens
+    return model.complete([Request(prompt, schema=schema, max_tokens=most, temperature=1.0, n=2) for prompt in prompts])
 
 
 def prediction(reply: Reply) -> Prediction:

@@ -130,7 +130,7 @@ def _soft(
         return {}, "hard: the teacher is no single prompt"
     if teacher.prior is not None:
         return {}, "hard: the teacher's answers are calibrated, and its probabilities are not"
-    model = getattr(teacher.model, "model", teacher.model)  # what a response cache stands before
+    model: Any = getattr(teacher.model, "model", teacher.model)  # what a response cache stands before
     if not all(hasattr(model, part) for part in ("module", "tokenizer", "chat")):
         return {}, "hard: the teacher tells no probabilities of tokens"
     if not same_vocabulary(model.tokenizer, student.base.tokenizer):

@@ -277,23 +277,20 @@ class TunedPredictor:
         return self.base.with_weights(self.adapter) if self.whole else self.base.with_adapter(self.adapter)
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
-        replies = ask(self.model, self._prompts(inputs), self.labels, self.writing, scores="best")
+        replies = ask(self.model, self.prompts(inputs), self.labels, self.writing, scores="best")
         return [self.answer(reply) for reply in replies]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, or answers written."""
-        return ask(self.model, self._prompts(inputs), self.labels, self.writing)
+        return ask(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def draw(self, inputs: Sequence[Input]) -> list[Reply]:
         """Two answers to each input at temperature 1."""
-        return drawn_twice(self.model, self._prompts(inputs), self.labels, self.writing)
-
-    def _prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
-        return [_prompt(self.system, value, self.writing) for value in inputs]
+        return drawn_twice(self.model, self.prompts(inputs), self.labels, self.writing)
 
     def prompts(self, inputs: Sequence[Input]) -> list[tuple[Message, ...]]:
         """The chats that the model is asked about these inputs."""
-        return self._prompts(inputs)
+        return [_prompt(self.system, value, self.writing) for value in inputs]
 
     def scaled(self, scale: float, folder: Path) -> TunedPredictor:
         """The same fine-tune at a part of its strength, written into `folder`. Errors: ModelError where it has none."""

@@ -138,15 +138,15 @@ class LearningCurve:
             mine = self._noise == at
             if mine.any():
                 mean[mine], variance[mine] = self._carried(noise, n, expected[mine], mine, same_dev=same_dev)
-        found = mean + np.sqrt(variance) * rng.standard_normal(len(mean))
-        found = np.clip(found, 0.0, self._ceiling)
+        found: Floats = np.clip(mean + np.sqrt(variance) * rng.standard_normal(len(mean)), 0.0, self._ceiling)
         if examples is None or same_dev or self._ceiling is None:
             return found
         # graded scores spread less than right or wrong ones: as if there were more examples
         last = int(self._fits.sizes.argmax())
         spread = self._fits.covariance[last, last] * self._fits.units / _unit(self._fits, self._ceiling)
         count = max(1, round(examples / max(spread, 0.05)))
-        return rng.binomial(count, found) / count
+        drawn: Floats = rng.binomial(count, found) / count
+        return drawn
 
     def _carried(
         self, noise: _Noise, n: float, expected: Floats, mine: NDArray[np.bool_], *, same_dev: bool
@@ -296,8 +296,9 @@ def _settings(fits: Fits, ceiling: float | None) -> tuple[_Noise, ...]:
         for jitter_units in _JITTER_UNITS:
             draw, jitter = draw_units**2 * unit, jitter_units**2 * unit / size
             ridge = 1e-3 * np.diag(fits.covariance) + jitter
-            covariance = fits.covariance + draw * common + np.diag(ridge)
-            found.append(_Noise(draw, jitter, np.linalg.inv(covariance), float(np.linalg.slogdet(covariance)[1])))
+            covariance: Floats = fits.covariance + draw * common + np.diag(ridge)
+            inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+            found.append(_Noise(draw, jitter, inverse, float(np.linalg.slogdet(covariance)[1])))
     return tuple(found)
 
 
@@ -346,10 +347,10 @@ def _mass_below(best: Floats, precision: Floats, start: Floats, ceiling: float |
 
 def _level(best: Floats, precision: Floats, spread: Floats, ceiling: float | None) -> Floats:
     if ceiling is None:  # the upper part of a normal distribution, that above 0
-        return np.maximum(best - ndtri(np.clip(spread, 1e-12, 1 - 1e-12)) / np.sqrt(precision), 1e-12)
+        above: Floats = np.maximum(best - ndtri(np.clip(spread, 1e-12, 1 - 1e-12)) / np.sqrt(precision), 1e-12)
+        return above
     a, b = _beta_of(best / ceiling, precision * ceiling**2)
-    found: Floats = ceiling * betaincinv(a, b, spread)
-    return found
+    return np.asarray(ceiling * betaincinv(a, b, spread), dtype=np.float64)
 
 
 def _quantiles(values: Floats, confidence: float) -> tuple[float, float, float]:
