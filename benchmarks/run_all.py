@@ -15,6 +15,7 @@ def main() -> None:
         ["coverage.py"],
         ["replay_outcomes.py", str(data / "outcomes")],
         ["engine.py", str(data)],
+        ["train.py"],
         ["demo.py", "spam"],
         ["demo.py", "question-routing"],
     ]
