@@ -38,6 +38,7 @@ from luthier.types import (
     Event,
     FitContext,
     Listener,
+    Message,
     Predictor,
     Rung,
     Task,
@@ -374,7 +375,7 @@ class _Climb:
         known = self.store.measurement(key)
         if known is None:
             inputs = [example.input for example in self.task.dev[:GUARD_TASK_PROMPTS]]
-            asked = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
+            asked: list[tuple[Message, ...]] = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
 
             def working(text: str, done: int, total: int) -> None:
                 self.listen(

@@ -278,14 +278,14 @@ def _on_task(tuned: Tuned, prompts: Sequence[tuple[Message, ...]], alpha: float)
 
 def _holm(judged: Sequence[_Judged], alpha: float) -> list[SuiteResult]:
     """Passing needs no correction, since all have to; calling any single one failed does (Holm)."""
-    known = [one for one in judged if one.p_beyond is not None]
-    beyond = iter(stats.holm([one.p_beyond for one in known]) if known else [])
+    known = [one.p_beyond for one in judged if one.p_beyond is not None]
+    beyond = iter(stats.holm(known).tolist())
     results = []
     for one in judged:
         if one.p_within is None:
             results.append(one.result)
             continue
-        adjusted = float(next(beyond))
+        adjusted = next(beyond)
         status: Status = "passed" if one.p_within <= alpha else "failed" if adjusted <= alpha else "not shown"
         results.append(replace(one.result, status=status, reason=one.result.reason or _why(status, one.result)))
     return results
