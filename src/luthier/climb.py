@@ -40,6 +40,7 @@ from luthier.types import (
     Event,
     FitContext,
     Listener,
+    Message,
     Outcome,
     Predictor,
     Rung,
@@ -403,7 +404,7 @@ class _Climb:
         known = self.store.measurement(key)
         if known is None:
             inputs = [example.input for example in self.task.dev[:GUARD_TASK_PROMPTS]]
-            asked: list[Any] = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
+            asked: list[tuple[Message, ...]] = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
 
             def working(text: str, done: int, total: int) -> None:
                 self.listen(

@@ -279,7 +279,7 @@ def _on_task(tuned: Tuned, prompts: Sequence[tuple[Message, ...]], alpha: float)
 def _holm(judged: Sequence[_Judged], alpha: float) -> list[SuiteResult]:
     """Passing needs no correction, since all have to; calling any single one failed does (Holm)."""
     known = [one.p_beyond for one in judged if one.p_beyond is not None]
-    beyond = iter([float(p) for p in stats.holm(known)] if known else [])
+    beyond = iter(stats.holm(known).tolist() if known else [])
     results = []
     for one in judged:
         if one.p_within is None:
