@@ -50,6 +50,11 @@ metric = "field_f1"
 at_least = 0.7
 [ladder]
 rungs = ["majority", "nearest", "zero-shot", "lora"]
+[guard]
+required = false
+repair = false
+documents = 32
+prompts = 16
 """
 
 
