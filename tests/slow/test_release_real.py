@@ -97,7 +97,7 @@ def test_llama_cpp_answers_as_measured_with_f16(fitted: Fitted, tmp_path: Path) 
 
 
 def test_q8_0_does_not_pass_the_bar_that_f16_passes(fitted: Fitted, tmp_path: Path) -> None:
-    """Trap 17: quantized weights re-pass the task's gate. Answers change, so the same number of examples is no proof."""
+    """Trap 17: quantized weights re-pass the task's gate. Answers change: as many examples prove less."""
     found = gate(fitted, tmp_path, "q8_0")
     assert found.other_prompts == 0, "it is the weights, not the prompt"
     assert found.result != "PASSED", found
