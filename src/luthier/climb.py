@@ -345,7 +345,7 @@ class _Climb:
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)
-        if record is not None and record.predictor != digest(_contents(folder), models_used):
+        if record is not None and record.predictor != predictor_fingerprint(folder, models_used):
             self._note(f"{candidate.name}: its saved predictor was changed or damaged, so it is fitted again")
             record = None
         if record is None:
@@ -371,7 +371,7 @@ class _Climb:
             seconds = self.shelf.clock() - started
             _save(predictor, folder)
             record = FitRecord(
-                digest(_contents(folder), models_used),
+                predictor_fingerprint(folder, models_used),
                 {**predictor.describe(), **strength},
                 seconds,
             )

@@ -1,4 +1,4 @@
-"""Exports of the real model: llama.cpp answers as measured with F16, and with Q8_0 it does not: the gate sees both."""
+"""Exports of the real model: llama.cpp answers as measured with F16, and otherwise with Q8_0: the gate sees both."""
 
 from __future__ import annotations
 
@@ -96,10 +96,9 @@ def test_llama_cpp_answers_as_measured_with_f16(fitted: Fitted, tmp_path: Path) 
     assert found.result == "PASSED", found
 
 
-def test_q8_0_breaks_the_model_and_is_caught(fitted: Fitted, tmp_path: Path) -> None:
-    """Trap 17: quantized weights re-pass the task's gate. The file is sound; llama.cpp's answers are not."""
+def test_q8_0_does_not_pass_the_bar_that_f16_passes(fitted: Fitted, tmp_path: Path) -> None:
+    """Trap 17: quantized weights re-pass the task's gate. Answers change: as many examples prove less."""
     found = gate(fitted, tmp_path, "q8_0")
     assert found.other_prompts == 0, "it is the weights, not the prompt"
-    assert found.result == "FAILED", found
-    assert found.agreement is not None
-    assert found.agreement.mean < 0.5
+    assert found.result != "PASSED", found
+    assert found.apart

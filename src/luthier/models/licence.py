@@ -34,12 +34,7 @@ def card_licence(card: str) -> str | None:
     head = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
     if head is None:
         return None
-    found = {
-        key: value.strip().strip("'\"")
-        for key, value in re.findall(
-            r"^(license|license_name):[ \t]*(?:\n[ \t]*-)?([^\n]*)", head.group(1), re.MULTILINE
-        )
-    }
+    found = {key: value.strip().strip("'\"") for key, value in _KEY.findall(head.group(1))}
     return _known(found.get("license", "")) or _known(found.get("license_name", ""))
 
 

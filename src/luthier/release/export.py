@@ -1,8 +1,8 @@
 """Export: from a fine-tuned candidate of the last run to files that other programs load, each past the parity gate.
 
 One example: lora@smollm2-135m was chosen with 93 %. Out come an adapter folder, merged safetensors and a GGUF; each is
-asked 64 dev examples in its own runtime; the three answer as measured, so all are a release. The same as Q8_0:
-llama.cpp answers nonsense, the gate says FAILED, and the file lies under `rejected/`, marked so in its card.
+asked 64 dev examples in its own runtime; the three answer as measured, so all are a release. The same as Q8_0
+answers 30 of 32 questions alike: INCONCLUSIVE, and the file lies under `rejected/`, marked so in its card.
 """
 
 from __future__ import annotations
