@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_a_text_only_model_is_raced_and_rungs_that_need_probabilities_say_why_th
     assert by_name["calibrated@served"].outcome is Outcome.NOT_MEASURED
     (reason,) = by_name["calibrated@served"].reasons
     assert "calibrated needs the probability of each label, and served tells only its answer" in reason
-    assert asked == len({str(body["messages"]) for body in server.bodies}), "nothing was asked for the rung left out"
+    assert asked == len(set(map(question, server.bodies))), "nothing was asked for the rung left out"
 
 
 def test_answers_that_are_no_label_are_a_wrong_class_of_their_own(tmp_path: Path) -> None:
@@ -130,9 +131,14 @@ def test_a_budget_stops_the_climb_and_the_same_command_resumes_with_what_was_pai
         found = luthier.run(path)
         expected = luthier.run(task_at(tmp_path / "other", other.base_url, **settings))
     assert len(server.bodies) == len(other.bodies)
-    assert len(server.bodies) == len({str(body["messages"]) for body in server.bodies})
+    assert len(server.bodies) == len(set(map(question, server.bodies)))
     assert [result.outcome for result in found.candidates] == [result.outcome for result in expected.candidates]
     assert [result.estimate for result in found.candidates] == [result.estimate for result in expected.candidates]
+
+
+def question(body: Mapping[str, Any]) -> str:
+    """What makes a request another one: an answer drawn again has the same messages, and another seed."""
+    return str([body["messages"], body["temperature"], body.get("seed")])
 
 
 CLIMB = """
@@ -154,13 +160,13 @@ def test_a_kill_loses_only_what_was_in_flight(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(0.1)
-        before = list(map(str, (body["messages"] for body in server.bodies)))
+        before = list(map(question, server.bodies))
         cache = ResponseCache(tmp_path / ".luthier" / "responses.db")
         kept = sum(each.entries for each in cache.contents())
         cache.close()
         assert len(before) - 3 <= kept <= len(before)
         verdict = luthier.run(path)
-        after = list(map(str, (body["messages"] for body in server.bodies[len(before) :])))
+        after = list(map(question, server.bodies[len(before) :]))
     assert verdict.outcome is Outcome.MEETS
     assert len(set(before) & set(after)) <= 3
 

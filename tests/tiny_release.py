@@ -42,7 +42,7 @@ required = false
 repair = false
 documents = 32
 document_tokens = 16
-prompts = 8
+prompts = 16
 [models]
 student = {student}
 """

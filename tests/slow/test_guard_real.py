@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_lora_real import LABELS, questions
+from real_questions import LABELS, questions
 
 from luthier.models import catalog
 from luthier.rungs.lora import Lora

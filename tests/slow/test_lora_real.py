@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from real_questions import LABELS, questions
 
 from luthier.models import catalog
 from luthier.rungs.base import conversation
@@ -21,7 +22,6 @@ from luthier.types import Constraints, Example, FitContext, Label, Request, Targ
 
 pytestmark = pytest.mark.slow
 
-LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 PROMPT = (1, 9690, 198, 8530, 1282, 30, 2, 198, 1, 4093, 198, 10576, 436, 27406, 9148, 2, 198, 1, 520, 9531, 198)
 # 20 steps over the same 16 examples: enough to know them by heart
 OVERFIT = Recipe(epochs=2, dev_checks_per_epoch=1)
@@ -33,18 +33,6 @@ class Overfitted:
     predictor: TunedPredictor
     examples: list[Example]
     before: str
-
-
-def questions(count: int) -> list[Example]:
-    """The first distinct questions of the demo data that fall on all classes in turn."""
-    text = (catalog.data_folder("demo-data") / "question_labels.txt").read_text("latin-1")
-    of_class: dict[str, dict[str, None]] = {label: {} for label in LABELS}
-    for line in text.splitlines():
-        kind, _, question = line.partition(" ")
-        of_class[kind.partition(":")[0]][question.strip()] = None
-    columns = [[(question, label) for question in of_class[label]] for label in LABELS]
-    mixed = [pair for row in zip(*columns, strict=False) for pair in row][:count]
-    return [Example(f"q{at}", question, (label,)) for at, (question, label) in enumerate(mixed)]
 
 
 def weights_of(model: Any) -> str:

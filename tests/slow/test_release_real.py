@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_questions import LABELS, questions
 
 from luthier.evaluate.scorers import ExactMatch
 from luthier.models import catalog
@@ -25,7 +26,6 @@ pytestmark = pytest.mark.slow
 SHORT = Recipe(epochs=3, step_examples=8)
 # 32 examples can prove a margin of 0.1
 FEW = Bar(examples=32, margin=0.1)
-LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,6 @@ class Fitted:
     predictor: Any
     examples: Sequence[Example]
     measured: Sequence[Prediction]
-
-
-def questions(count: int) -> list[Example]:
-    """The first distinct questions of the demo data."""
-    text = (catalog.data_folder("demo-data") / "question_labels.txt").read_text("latin-1")
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        kind, _, question = line.partition(" ")
-        found.setdefault(question.strip(), kind.partition(":")[0])
-    return [Example(f"q{at}", *pair) for at, pair in enumerate((q, (label,)) for q, label in found.items())][:count]
 
 
 @pytest.fixture(scope="module")
