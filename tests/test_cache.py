@@ -318,3 +318,10 @@ def test_the_cache_can_be_switched_off(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "[cache]\nenabled = false\n")
     library.run(path, models=models())
     assert not (tmp_path / ".luthier" / "responses.db").exists()
+
+
+def test_half_a_surrogate_pair_is_kept_as_it_came(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "responses.db")
+    cache.put("m", "f", {"k": (Reply(("a \ud83d",)), 0.1)})
+    assert cache.get(["k"])["k"][0].texts == ("a \ud83d",)
+    assert [each.entries for each in cache.contents()] == [1]

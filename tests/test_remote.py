@@ -527,3 +527,125 @@ def test_a_prompt_never_has_more_tokens_than_its_bound() -> None:
     for text in ("a dog", "日本語の文章", "𝔘𝔫𝔦", "", "a" * 500):
         request = ask(text)[0]
         assert len(model.chat.prompt_ids(request.messages)) <= prompt_bound(request, where)
+
+
+# ---------------------------------------------------------------- hostile surroundings
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_nothing_of_the_environment_but_the_named_key_goes_to_another_makers_address(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("API_KEY", "ORG_ID", "PROJECT_ID", "AUTH_TOKEN", "ADMIN_KEY")
+    for maker in ("OPENAI", "ANTHROPIC"):
+        for name in names:
+            monkeypatch.setenv(f"{maker}_{name}", f"SECRET-{name}")
+        lines = "x-gateway: SECRET-1\nAuthorization: Bearer SECRET-2\nUser-Agent: SECRET-3\nx-api-key: SECRET-4"
+        monkeypatch.setenv(f"{maker}_CUSTOM_HEADERS", lines)
+    monkeypatch.setenv("THE_KEY", KEY)
+    for key_env in ("THE_KEY", ""):
+        with served() as server:
+            (reply,) = RemoteModel(endpoint(server, api=api, key_env=key_env)).complete(ask("a dog"))
+        assert reply.texts == ("animal",)
+        assert "SECRET" not in str(server.headers)
+        sent = server.headers[0]
+        assert sent.get("authorization") == (f"Bearer {KEY}" if key_env else None)
+        assert sent.get("x-api-key") == (KEY if key_env and api == "anthropic" else None)
+        assert ("anthropic-version" in sent) == (api == "anthropic")
+
+
+def test_the_makers_own_address_gets_what_its_client_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    from luthier.models.wire import at_home
+
+    for api, address in (("openai", "https://api.openai.com/v1"), ("anthropic", "https://api.anthropic.com")):
+        there = Endpoint("x", address, "m", api, "K")
+        assert at_home(there)
+        assert not at_home(replace(there, base_url=address.replace("api.", "api.x.")))
+
+
+@pytest.mark.parametrize("key", ["sk-schlüssel", "sk-a\u200bb", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_refused_before_anything_is_spent(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", key)
+    with served() as server, pytest.raises(ModelError, match="THE_KEY holds a character") as caught:
+        RemoteModel(endpoint(server, key_env="THE_KEY"))
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"parameters": {"a": float("inf")}}, "parameters"),
+        ({"parameters": {"a": datetime(2026, 1, 1, tzinfo=UTC)}}, "parameters"),
+        ({"base_url": "http://127.0.0.1:abc/v1"}, "base_url"),
+        ({"base_url": "http://127.0.0.1\n:80/v1"}, "base_url"),
+        ({"timeout_s": 1e300}, "timeout_s"),
+        ({"thinking_tokens": 2**63 - 1}, "thinking_tokens"),
+    ],
+)
+def test_an_endpoint_that_could_only_fail_is_refused(change: dict[str, Any], what: str) -> None:
+    good = Endpoint("x", "http://127.0.0.1:1/v1", "m", "openai", "", on_this_machine=True)
+    with pytest.raises(ModelError, match=what):
+        RemoteModel(replace(good, **change))
+
+
+def test_what_a_mask_leaves_of_a_key_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_KEY", KEY)
+    refusal = Fault("status", 400, message=f"bad key {KEY[:20]}** and {KEY[:8]} and {KEY} and {KEY[:7]}")
+    with served(lambda number, body: refusal) as server:
+        (reply,) = RemoteModel(endpoint(server, key_env="THE_KEY")).complete(ask("a dog"))
+    shown = f"bad key [key]** and [key] and [key] and {KEY[:7]}"
+    assert reply.error == f"the endpoint answered 400: {shown}"
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_half_a_surrogate_pair_is_replaced_and_the_answer_kept(api: str) -> None:
+    with served(say=lambda body: "LOC \ud83d \ud83dx \ud83d\ude00") as server:
+        (reply,) = RemoteModel(endpoint(server, api=api, structured=False)).complete(ask("a dog", choices=None))
+    assert reply.texts == ("LOC \ufffd \ufffdx \U0001f600",)
+
+
+def test_half_a_surrogate_pair_in_a_request_or_a_refusal_costs_nothing() -> None:
+    budget = Budget()
+    with served(lambda number, body: Fault("status", 400, message="no \ud83d")) as server:
+        model = RemoteModel(endpoint(server), budget)
+        (asked,) = model.complete(ask("a \ud83d"))
+        (refused,) = model.complete(ask("a dog"))
+    assert "surrogate" in str(asked.error)
+    assert refused.error == "the endpoint answered 400: no \ufffd"
+    assert len(server.bodies) == 1
+    assert budget.spent().tokens == 0
+
+
+def test_deeply_nested_json_is_no_choice_and_no_fault() -> None:
+    deep = '{"answer":' + "[" * 100_000
+    with served(say=lambda body: deep) as server:
+        (reply,) = RemoteModel(endpoint(server)).complete(ask("a dog"))
+    assert reply.texts == (deep,)
+
+
+class _Body(FaultServer):
+    """Answers with this body, whatever was asked."""
+
+    raw = b""
+
+    def write(self, http: Any, status: int, text: bytes, headers: Any) -> None:
+        super().write(http, status, self.raw, headers)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 100_000,
+        b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1%s}}'
+        % (b"0" * 30),
+    ],
+    ids=["deep", "large"],
+)
+def test_a_body_that_cannot_be_true_is_an_answer_that_cannot_be_read(raw: bytes) -> None:
+    server = _Body(said)
+    server.raw = raw
+    with server.running():
+        (reply,) = RemoteModel(endpoint(server, retries=0)).complete(ask("a dog"))
+    assert str(reply.error).startswith("the answer cannot be read")

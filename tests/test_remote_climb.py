@@ -189,6 +189,19 @@ def test_a_key_shows_in_no_file_and_no_message(tmp_path: Path, monkeypatch: pyte
     assert any(b"[key]" in each.read_bytes() for each in files), "the message itself is kept"
 
 
+def test_another_size_of_the_context_is_another_fit_and_keeps_the_answers(tmp_path: Path) -> None:
+    with FaultServer(colour).running() as server:
+        shown, prompts = [], []
+        for size in (300, 100_000, 300):
+            remote = f"context_tokens = {size}"
+            verdict = luthier.run(task_at(tmp_path, server.base_url, rungs=("many-shot",), remote=remote))
+            prompts.append(max((len(body["messages"]) for body in server.bodies), default=0))
+            shown.append(len(server.bodies))
+            assert verdict.outcome is Outcome.MEETS
+    assert 0 < shown[0] < shown[1] == shown[2], "what was answered before is not asked again"
+    assert prompts[0] < prompts[1]
+
+
 # ---------------------------------------------------------------- what luthier.toml may say
 
 
@@ -231,6 +244,8 @@ def test_the_fingerprint_of_a_task_holds_what_is_asked_where_and_no_budget(tmp_p
     assert fingerprint("http://localhost:2/v1") != base
     assert fingerprint(remote="structured = false") != base
     assert fingerprint(remote='api = "anthropic"') != base
+    sizes = {fingerprint(remote=f"context_tokens = {size}") for size in (600, 100_000)}
+    assert len(sizes | {base}) == 3
     assert fingerprint(remote="concurrency = 2\ntimeout_s = 3.0\nusd_per_million = {input = 1.0, output = 2.0}") == base
     assert fingerprint(more="[limits]\nmax_tokens = 5\n[cache]\nenabled = false") == base
     assert fingerprint(more='[remote.unused]\nmodel = "x"') == base
@@ -247,6 +262,27 @@ def test_the_fingerprint_of_a_task_holds_what_is_asked_where_and_no_budget(tmp_p
         (FAR, {"remote": f'api_key = "{KEY}"'}, "[remote.served] api_key", "not a known key", "the keys of"),
         (FAR, {"remote": 'key_env = "K"\nconcurrency = 0'}, "[remote.served] concurrency", "0: ", "luthier keys"),
         (FAR, {"remote": 'key_env = "K"\nparameters = {n = 3}'}, "[remote.served] parameters", "`n` is set", "take"),
+        *(
+            (FAR, {"remote": f'key_env = "K"\nparameters = {{{line}}}'}, "[remote.served] parameters", what, fix)
+            for line, what, fix in (
+                ("temperature = 1.0", "`temperature` is set", "`send`"),
+                ("seed = 1", "`seed` is set", "`send`"),
+                ("max_tokens = 1", "`max_tokens` is set", "take"),
+                ("a = inf", "what JSON cannot say", "finite"),
+                ("a = [{b = 2026-01-01}]", "what JSON cannot say", "in quotes"),
+            )
+        ),
+        ("http://localhost:abc/v1", {}, "[remote.served] base_url", "its port", "https://"),
+        ("http://localhost:99999/v1", {}, "[remote.served] base_url", "its port", "https://"),
+        ("http://local\\nhost/v1", {}, "[remote.served] base_url", "a character", "https://"),
+        (FAR, {"remote": 'key_env = "K"\ntimeout_s = 1e300'}, "[remote.served] timeout_s", "1e+300", "luthier keys"),
+        (
+            FAR,
+            {"remote": 'key_env = "K"\nthinking_tokens = 9223372036854775807'},
+            "[remote.served] thinking_tokens",
+            "9223372036854775807",
+            "luthier keys",
+        ),
         (
             FAR,
             {"remote": 'key_env = "K"\nusd_per_million = {input = 1.0}'},

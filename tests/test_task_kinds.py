@@ -16,6 +16,7 @@ from luthier.errors import DataError, SpecError
 from luthier.task import load_task
 from luthier.task.duplicates import form_of, likeness_of
 from luthier.task.json_record import NotARecord, ordered, read_record, same
+from luthier.task.schema import Schema
 from luthier.types import Example, Message, Task
 
 SCHEMA = {
@@ -223,6 +224,9 @@ BAD_SCHEMAS: list[tuple[dict[str, Any], str]] = [
     ({"type": "array"}, "does not describe an object"),
     ({"type": "object", "properties": {"a": {"type": "strin"}}}, "not a JSON schema"),
     ({"type": "object", "required": ["a"], "$ref": "https://example.org/x.json"}, "is not in it"),
+    ({"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}}, "/\\$defs/b', which is not in it"),
+    ({"type": "object", "properties": {"a": {"items": {"$ref": "#/x"}}}, "x": {"$ref": "#b"}}, "b', which is not in"),
+    ({"type": "object", "properties": {"a": {"maximum": float("inf")}}}, "what JSON cannot say"),
 ]
 
 
@@ -230,6 +234,27 @@ BAD_SCHEMAS: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_schema_is_told_before_any_data_is_read(tmp_path: Path, schema: dict[str, Any], what: str) -> None:
     with pytest.raises(SpecError, match=what):
         load_task(extraction(tmp_path, [], schema))
+
+
+def test_a_schema_may_refer_to_itself_and_to_a_meta_schema_and_have_a_property_called_ref(tmp_path: Path) -> None:
+    properties = {"child": {"$ref": "#"}, "$ref": {"type": "string"}, "b": {"$ref": "#/$defs/b"}}
+    meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+    schema = {"type": "object", "properties": properties, "$defs": {"b": {"const": {"$ref": "#no"}}, "m": meta}}
+    with pytest.raises(DataError):  # the schema is taken: what is missing is data
+        load_task(extraction(tmp_path, [], schema))
+
+
+def test_a_number_too_large_to_be_divided_is_a_flaw_and_so_is_a_reference_to_nowhere() -> None:
+    assert "too large" in str(Schema({"properties": {"a": {"multipleOf": 0.01}}}).flaw({"a": 10**400}))
+    assert "/no', which is not in it" in str(Schema({"properties": {"a": {"$ref": "#/no"}}}).flaw({"a": 1}))
+
+
+def test_a_date_in_a_table_of_a_schema_is_told(tmp_path: Path) -> None:
+    table = '[task.schema]\ntype = "object"\nproperties = {a = {const = 2026-01-01}}'
+    toml = project(tmp_path, b"", 'input = "text"\nreference = "out"', target=table)
+    toml.write_text(toml.read_text(encoding="utf-8").replace("generation", "extraction"), encoding="utf-8")
+    with pytest.raises(SpecError, match="what JSON cannot say"):
+        load_task(toml)
 
 
 NOT_JSON = (
@@ -338,3 +363,19 @@ def test_a_classification_task_has_the_fingerprint_it_always_had(tmp_path: Path)
         "0e0c3f74c022afd9f5a10aef3e2ed4bc",
         "53a1e06a799de163c3c53db7110a6248",
     )
+
+
+def test_two_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, names=["x", "y", "x"])
+    parquet.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="two columns are called 'x'"):
+        load_task(
+            project(tmp_path, (tmp_path / "d.parquet").read_bytes(), 'input = "y"\nreference = "x"', name="d.parquet")
+        )
+
+
+def test_a_path_with_a_nul_is_an_error(tmp_path: Path) -> None:
+    path = project(tmp_path, b"x", 'input = "y"\nreference = "x"')
+    path.write_text(path.read_text(encoding="utf-8").replace("d.jsonl", "d\\u0000.jsonl"), encoding="utf-8")
+    with pytest.raises(DataError, match="NUL"):
+        load_task(path)

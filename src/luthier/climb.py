@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -322,6 +322,12 @@ class _Climb:
 
     # ------------------------------------------------------------ fitting, once for each content
 
+    def _contexts(self, roles: Iterable[str]) -> list[tuple[str, int]]:
+        """What luthier.toml says a remote model's context holds: how many examples a prompt shows depends on it."""
+        remote, named = self.task.remote, self.task.spec.models
+        sizes = [(role, remote[named[role]].context_tokens) for role in roles if named.get(role) in remote]
+        return [(role, size) for role, size in sizes if size is not None]
+
     def _fit(self, rung: Rung, candidate: Candidate) -> tuple[Predictor, FitRecord]:
         """The fitted predictor: from the store where nothing changed, else fitted, saved and loaded again.
 
@@ -342,6 +348,7 @@ class _Climb:
             *_training_content(task.spec, rung),
             *(getattr(task.extra, name) for name in getattr(rung, "learns_from", ())),
             *_repair_content(task.spec, rung),
+            *self._contexts(models),
         )
         folder = self.store.predictor_folder(key)
         record = self.store.fit(key)

@@ -671,6 +671,15 @@ class VerdictFacts:
 # ---------------------------------------------------------------- content addresses
 
 
+def whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which no file and no database can hold.
+
+    >>> whole("a\\ud83d") == "a\\ufffd", whole("\\ud83d\\ude00") == "\\U0001f600"
+    (True, True)
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def digest(*parts: Any) -> str:
     """A content address: the first 32 hex digits of the SHA-256 of the parts as canonical JSON.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luthier.errors import ModelError
 from luthier.store import Store
-from luthier.types import Candidate, Example, Prediction, Predictor, Row, Scorer, SealedSplit, digest
+from luthier.types import Candidate, Example, Prediction, Predictor, Row, Scorer, SealedSplit, digest, whole
 
 BLOCK = 16  # fixed, so that a resumed race computes the very batches that an uninterrupted one does
 
@@ -59,7 +59,7 @@ class Runner:
 
     def _predict(self, first: int, examples: Sequence[Example]) -> list[Prediction]:
         started = self.clock()
-        predictions = list(self.predictor.predict([example.input for example in examples]))
+        predictions = [_storable(each) for each in self.predictor.predict([example.input for example in examples])]
         seconds = self.clock() - started
         self.seconds += seconds
         if len(predictions) != len(examples):
@@ -80,6 +80,14 @@ class Runner:
             seconds=seconds,
         )
         return predictions
+
+
+def _storable(prediction: Prediction) -> Prediction:
+    """With no half of a surrogate pair, before it is scored: a run that resumes must score what this one scores."""
+    output, error = (None if text is None else whole(text) for text in (prediction.output, prediction.error))
+    if (output, error) == (prediction.output, prediction.error):
+        return prediction
+    return replace(prediction, output=output, error=error)
 
 
 def order_hash(test: SealedSplit) -> str:

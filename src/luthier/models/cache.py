@@ -75,7 +75,7 @@ class ResponseCache:
         """Keep replies, all or none of them; errors are left out, and what is known already stays as it is."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         rows = [
-            (key, model, fingerprint, json.dumps(asdict(reply), ensure_ascii=False), seconds, at)
+            (key, model, fingerprint, _written(reply), seconds, at)
             for key, (reply, seconds) in replies.items()
             if reply.error is None
         ]
@@ -217,6 +217,15 @@ class CachedModel:
                 self.cache.put(self.name, fingerprint, {keys[position]: (reply, seconds)})
 
         return self.model.complete_each(requests, arrived)
+
+
+def _written(reply: Reply) -> str:
+    text = json.dumps(asdict(reply), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
+        return json.dumps(asdict(reply))
+    return text
 
 
 def _reply(text: str) -> Reply:

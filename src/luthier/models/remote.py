@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import random
 import threading
@@ -16,11 +18,13 @@ from luthier.errors import ModelError, Stopped
 from luthier.models.budget import Budget
 from luthier.models.limits import MOST_PATIENCE_S, Pace, backoff, retry_after
 from luthier.models.wire import WIRE, Answer, Malformed, answer_tokens, api_of, prompt_bound, said
-from luthier.types import Arrived, Endpoint, Message, Reply, Request, Usage, digest
+from luthier.task.remote import MOST_SECONDS, MOST_THINKING
+from luthier.types import Arrived, Endpoint, Message, Reply, Request, Usage, digest, whole
 
 BYTES_PER_TOKEN = 4  # for the pace alone, which is corrected by the truth; the budget takes the bound
 MOST_FAILURES = 8  # requests that fail in a row, after their retries: the endpoint is down, or will take none
 LONGEST_MESSAGE = 200
+HIDDEN_PREFIX = 8  # so many characters of a key are as good as its name
 
 # what an attempt came to: "refused" and "rejected" were not charged, what is "lost" may have been
 Kind = Literal["refused", "lost", "rejected", "forbidden", "unpaid"]
@@ -56,8 +60,9 @@ class RemoteModel:
         self.endpoint = endpoint
         self._budget = budget or Budget()
         self._api = api_of(endpoint)
+        _check(endpoint)
         self._key = _key(endpoint)
-        self._client = self._api.open(endpoint, self._key or "none")
+        self._client = self._api.open(endpoint, self._key)
         self._close = weakref.finalize(self, self._client.close)
         self._pace = Pace(
             requests_per_minute=endpoint.requests_per_minute, tokens_per_minute=endpoint.tokens_per_minute
@@ -168,11 +173,12 @@ class RemoteModel:
             began = time.perf_counter()
             try:
                 answer = self._api.read(self._api.send(self._client, self.endpoint, request, samples, seed))
-            except Exception as error:
-                failure = self._failure(error)
-            except BaseException:
-                self._budget.lose(entry)
-                raise
+            except BaseException as error:
+                try:
+                    failure = self._failure(error)
+                except BaseException:
+                    self._budget.lose(entry)
+                    raise
             else:
                 self._budget.settle(entry, _tokens(answer.usage), self._usd(answer.usage))
                 self._pace.correct(place, _tokens(answer.usage))
@@ -210,7 +216,7 @@ class RemoteModel:
         fix = "see that the endpoint is up, then run the same command again: what was paid for is kept"
         raise Stopped(f"{self.name}: {what}", fix=fix)
 
-    def _failure(self, error: Exception) -> _Failure:
+    def _failure(self, error: BaseException) -> _Failure:
         """What an exception of the client, of HTTP or of reading means. Anything else is a fault, and is raised."""
         import httpx2
 
@@ -224,16 +230,17 @@ class RemoteModel:
             sent = not isinstance(error.__cause__ or error, httpx2.ConnectError)
             text = "the answer broke off" if sent else "the endpoint cannot be reached"
             return _Failure("lost" if sent else "refused", text)
-        if isinstance(error, Malformed | ValueError):  # a body that is no JSON is a ValueError
-            what = str(error) if isinstance(error, Malformed) else "it is not JSON"
-            return _Failure("lost", f"the answer cannot be read: {what}")
+        if isinstance(error, Malformed):
+            return _Failure("lost", f"the answer cannot be read: {error}")
+        if isinstance(error, UnicodeEncodeError):  # before anything is sent
+            return _Failure("rejected", "the request holds half a surrogate pair, which cannot be sent")
         raise error
 
     def _status(self, error: Any) -> _Failure:
         status = int(error.status_code)
         detail, code = _message(error.body)
         if self._key:
-            detail = detail.replace(self._key, "[key]")
+            detail = _hidden(detail, self._key)
         # a refused key is often quoted in part, where no replacement finds it
         shown = f": {detail[:LONGEST_MESSAGE]}" if detail and status not in (401, 403) else ""
         text = f"the endpoint answered {status}{shown}"
@@ -259,6 +266,12 @@ class RemoteModel:
 def _key(endpoint: Endpoint) -> str:
     """The key from the environment; "" for an endpoint on this machine that needs none."""
     key = os.environ.get(endpoint.key_env, "").strip() if endpoint.key_env else ""
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(
+            f"the environment variable {endpoint.key_env} holds a character that no key has",
+            where=endpoint.name,
+            fix=f"export {endpoint.key_env} again, and copy the key alone",
+        )
     if key or (endpoint.on_this_machine and not endpoint.key_env):
         return key
     raise ModelError(
@@ -266,6 +279,37 @@ def _key(endpoint: Endpoint) -> str:
         where=endpoint.name,
         fix=f"export {endpoint.key_env}=... (a key never goes into luthier.toml)",
     )
+
+
+def _check(endpoint: Endpoint) -> None:
+    """Refuse what could only fail when it is sent. Raises ModelError."""
+    import httpx2
+
+    fault = ""
+    try:
+        httpx2.URL(endpoint.base_url)
+        json.dumps(dict(endpoint.parameters), allow_nan=False)
+    except httpx2.InvalidURL:
+        fault = "its base_url is no address"
+    except (TypeError, ValueError, RecursionError):
+        fault = "its parameters cannot be written as JSON"
+    if not (math.isfinite(endpoint.timeout_s) and 0 < endpoint.timeout_s <= MOST_SECONDS):
+        fault = f"its timeout_s is not between 0 and {MOST_SECONDS:,}"
+    if not 0 <= endpoint.thinking_tokens <= MOST_THINKING:
+        fault = f"its thinking_tokens are not between 0 and {MOST_THINKING:,}"
+    if fault:
+        raise ModelError(fault, where=endpoint.name, fix="see [remote.NAME] in docs/configuration.md")
+
+
+def _hidden(text: str, key: str) -> str:
+    """The text without the key, and without what a mask has left of its beginning."""
+    least = key[:HIDDEN_PREFIX]
+    kept, at = [], 0
+    while (found := text.find(least, at)) >= 0:
+        length = next(size for size in range(len(key), 0, -1) if text.startswith(key[:size], found))
+        kept += [text[at:found], "[key]"]
+        at = found + length
+    return "".join((*kept, text[at:]))
 
 
 def _tokens(usage: Usage) -> int:
@@ -276,4 +320,4 @@ def _message(body: Any) -> tuple[str, str]:
     """The message and the code in the body of an error, as far as there are any."""
     inner = body.get("error", body) if isinstance(body, dict) else {}
     inner = inner if isinstance(inner, dict) else {"message": inner}
-    return " ".join(str(inner.get("message") or "").split()), str(inner.get("code") or "")
+    return whole(" ".join(str(inner.get("message") or "").split())), str(inner.get("code") or "")

@@ -10,9 +10,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from luthier.errors import MissingExtra
-from luthier.types import ApiName, Endpoint, Message, Request, Usage
+from luthier.task.remote import HOMES
+from luthier.types import ApiName, Endpoint, Message, Request, Usage, whole
 
 WIRE = "wire-1"  # changes whenever the same request could be asked in other words
 
@@ -20,6 +22,9 @@ ANSWER = "answer"
 JSON_TOKENS = 24  # what the braces, quotes and the key around a choice may take
 # per message and per request: what a chat template adds, taken generously
 MESSAGE_TOKENS, REQUEST_TOKENS = 16, 64
+MOST_TOKENS = 10**12  # no answer takes more: a server that says so is wrong, and a ledger could not hold it
+# headers of a client that stay: the version of the Messages API, and by what it knows again which form is wanted of it
+KEPT_HEADERS = ("anthropic-version", "x-stainless-raw-response")
 
 
 class Malformed(Exception):
@@ -62,11 +67,11 @@ class OpenAI:
 
     def open(self, endpoint: Endpoint, key: str) -> Any:
         return self.sdk.OpenAI(
-            api_key=key,
+            api_key=key or "none",
             base_url=endpoint.base_url,
             timeout=endpoint.timeout_s,
             max_retries=0,  # retries are counted and paid for here, once
-            http_client=_http(endpoint),
+            http_client=_http(endpoint, key),
         )
 
     def send(self, client: Any, endpoint: Endpoint, request: Request, samples: int, seed: int) -> Any:
@@ -84,7 +89,7 @@ class OpenAI:
         raw = client.chat.completions.with_raw_response.create(
             model=endpoint.model, messages=messages, extra_body={**extra, **endpoint.parameters}
         )
-        return raw.http_response.json()
+        return _json(raw.http_response)
 
     def read(self, data: Any) -> Answer:
         choices = _list(data, "choices")
@@ -94,7 +99,7 @@ class OpenAI:
             text = message.get("content") or message.get("refusal") or ""
             if not isinstance(text, str):
                 raise Malformed("a message's content is not text")
-            texts.append(text)
+            texts.append(whole(text))
         if not texts:
             raise Malformed("there are no choices")
         usage = _dict(data, "usage")
@@ -106,7 +111,7 @@ class OpenAI:
         cached = min(cached, prompt)
         written = min(written, prompt - cached)
         reasons = {str(choice.get("finish_reason") or "") for choice in choices}
-        reason = "length" if "length" in reasons else sorted(reasons)[0]
+        reason = "length" if "length" in reasons else whole(sorted(reasons)[0])
         return Answer(tuple(texts), Usage(prompt - cached - written, cached, written, output), reason)
 
 
@@ -122,11 +127,11 @@ class Anthropic:
 
     def open(self, endpoint: Endpoint, key: str) -> Any:
         return self.sdk.Anthropic(
-            api_key=key,
+            api_key=key or "none",
             base_url=endpoint.base_url,
             timeout=endpoint.timeout_s,
             max_retries=0,
-            http_client=_http(endpoint),
+            http_client=_http(endpoint, key),
         )
 
     def send(self, client: Any, endpoint: Endpoint, request: Request, samples: int, seed: int) -> Any:
@@ -144,15 +149,15 @@ class Anthropic:
             messages=[{"role": turn.role, "content": turn.content} for turn in asked if turn.role != "system"],
             extra_body={**extra, **endpoint.parameters},
         )
-        return raw.http_response.json()
+        return _json(raw.http_response)
 
     def read(self, data: Any) -> Answer:
         blocks = _list(data, "content")
         text = "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
         usage = _dict(data, "usage")
-        reason = str(data.get("stop_reason") or "")
+        reason = whole(str(data.get("stop_reason") or ""))
         return Answer(
-            (text,),
+            (whole(text),),
             Usage(
                 _count(usage, "input_tokens"),
                 _optional(usage, "cache_read_input_tokens"),
@@ -166,12 +171,46 @@ class Anthropic:
 _APIS: dict[ApiName, Callable[[], Api]] = {"openai": OpenAI, "anthropic": Anthropic}
 
 
-def _http(endpoint: Endpoint) -> Any:
+def at_home(endpoint: Endpoint) -> bool:
+    """Whether the address is the maker's own."""
+    return urlsplit(endpoint.base_url).hostname == urlsplit(HOMES[endpoint.api][0]).hostname
+
+
+def _http(endpoint: Endpoint, key: str) -> Any:
     import httpx2  # comes with either client
+
+    def only_ours(request: Any) -> None:
+        # The clients add what the environment holds for their makers (custom headers, often with a gateway's key, an
+        # organisation, a project): anybody else gets what is written here and nothing more.
+        request.headers = httpx2.Headers(
+            {
+                "host": request.url.netloc.decode("ascii"),
+                "accept": "application/json",
+                "accept-encoding": "gzip, deflate",
+                "content-type": "application/json",
+                "content-length": str(len(request.content)),
+                "user-agent": "luthier",
+                **{name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
+                **_auth(endpoint, key),
+            }
+        )
 
     # A redirect could carry the examples to another host than the one that was checked, and so could a proxy that the
     # environment names, which an address on this machine must not be asked through.
-    return httpx2.Client(timeout=endpoint.timeout_s, follow_redirects=False, trust_env=not endpoint.on_this_machine)
+    return httpx2.Client(
+        timeout=endpoint.timeout_s,
+        follow_redirects=False,
+        trust_env=not endpoint.on_this_machine,
+        event_hooks={"request": [] if at_home(endpoint) else [only_ours]},
+    )
+
+
+def _auth(endpoint: Endpoint, key: str) -> dict[str, str]:
+    """The key as other makers' servers want it: of those that speak the Messages API some read only one of both."""
+    bearer = {"authorization": f"Bearer {key}"} if key else {}
+    if endpoint.api == "openai":
+        return bearer
+    return {"x-api-key": key, **bearer} if key else {}
 
 
 # ---------------------------------------------------------------- asking
@@ -208,7 +247,7 @@ def said(request: Request, text: str, endpoint: Endpoint) -> str:
     if endpoint.structured:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and set(value) == {ANSWER} and value[ANSWER] in request.choices:
             return str(value[ANSWER])
@@ -251,6 +290,13 @@ def _sampling(endpoint: Endpoint, request: Request, seed: int) -> dict[str, Any]
 # ---------------------------------------------------------------- reading
 
 
+def _json(response: Any) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        raise Malformed("it is not JSON") from None
+
+
 def _dict(data: Any, key: str) -> dict[str, Any]:
     value = data.get(key) if isinstance(data, dict) else None
     if not isinstance(value, dict):
@@ -269,6 +315,8 @@ def _count(usage: Mapping[str, Any], key: str) -> int:
     value = usage.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise Malformed(f"it does not say its {key}")
+    if value > MOST_TOKENS:
+        raise Malformed(f"its {key} cannot be true")
     return value
 
 

@@ -133,6 +133,8 @@ def read_bytes(path: Path) -> bytes:
         raise DataError("there is no such file", where=str(path), fix=_neighbours(path)) from None
     except IsADirectoryError:
         raise DataError("this is a folder", where=str(path), fix=_neighbours(path / "?")) from None
+    except ValueError:
+        raise DataError("this is no path: it holds a NUL character", where=repr(str(path)), fix="take it out") from None
     except OSError as mistake:
         raise DataError(
             f"cannot be read: {mistake.strerror}", where=str(path), fix="check the path and its permissions"
@@ -331,6 +333,17 @@ def parquet_table(files: Sequence[bytes], name: str) -> Table:
     for raw in files:
         sha256.update(raw)
         try:
+            twice = [
+                column
+                for column, count in Counter(parquet.read_schema(pyarrow.BufferReader(raw)).names).items()
+                if count > 1
+            ]
+            if twice:
+                raise DataError(
+                    f"two columns are called '{twice[0]}'",
+                    where=name,
+                    fix="rename one of them, and write the file again",
+                )
             table = parquet.read_table(pyarrow.BufferReader(raw))
         except (pyarrow.ArrowException, OSError) as mistake:
             raise DataError(

@@ -284,5 +284,7 @@ def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extr
         [[str(example.input), numbers[name]] for example, name in zip(splits.test.order, names, strict=True)],
         sorted([str(example.input), example.weight] for example in (*splits.train, *splits.dev, *splits.test.order)),
         *({name: endpoint.identity} for name, endpoint in settings.remote.items()),
+        # not in the identity: it changes how many examples a prompt shows, and no answer to a given prompt
+        *({name: each.context_tokens} for name, each in settings.remote.items() if each.context_tokens is not None),
         *([extra] if extra != Extra() else []),
     )

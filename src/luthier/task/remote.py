@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -18,7 +19,11 @@ HOMES: dict[ApiName, tuple[str, str]] = {
 }
 # the newest models of Anthropic take no sampling settings, and its API never took a seed
 SENT: dict[ApiName, tuple[SamplingKey, ...]] = {"openai": ("temperature", "seed"), "anthropic": ()}
-OURS = ("model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "response_format", "output_config")
+OURS = (
+    *("model", "messages", "system", "max_tokens", "max_completion_tokens", "n", "stream", "temperature", "seed"),
+    *("response_format", "output_config"),
+)
+MOST_SECONDS, MOST_THINKING = 86_400, 10_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -90,7 +95,10 @@ class RemoteSection(Section):
         description="How many tokens a prompt and its answer may have together; `many-shot` needs to know it.",
     )
     thinking_tokens: int = Field(
-        default=0, ge=0, description="How many tokens a model may think before it answers, beyond those of the answer."
+        default=0,
+        ge=0,
+        le=MOST_THINKING,
+        description="How many tokens a model may think before it answers, beyond those of the answer.",
     )
     parameters: dict[str, Any] = Field(
         default={},
@@ -101,7 +109,11 @@ class RemoteSection(Section):
     requests_per_minute: int | None = Field(default=None, ge=1, description="The endpoint's limit of requests.")
     tokens_per_minute: int | None = Field(default=None, ge=1, description="The endpoint's limit of tokens.")
     timeout_s: float = Field(
-        default=60.0, gt=0, allow_inf_nan=False, description="How long the endpoint may be silent, in seconds."
+        default=60.0,
+        gt=0,
+        le=MOST_SECONDS,
+        allow_inf_nan=False,
+        description="How long the endpoint may be silent, in seconds.",
     )
     retries: int = Field(
         default=6, ge=0, le=20, description="How often a request is tried again that failed in a way that may pass."
@@ -129,8 +141,17 @@ class RemoteSection(Section):
     def _base_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
         # what was typed is not shown: somebody may have put a key into it
+        try:
+            parts = urlsplit(value)
+            sound = value.isprintable() and " " not in value and parts.port != 0  # reading a port checks it
+        except ValueError:
+            sound = False
+        if not sound:
+            raise problem(
+                "this is no http address: its host, its port or a character in it is wrong",
+                'write for example "https://api.openai.com/v1"',
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise problem("this is no http address", 'write for example "https://api.openai.com/v1"')
         if parts.username or parts.password or parts.query or parts.fragment:
@@ -152,7 +173,13 @@ class RemoteSection(Section):
     def _parameters(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key in value:
             if key in OURS:
-                raise problem(f"`{key}` is set by luthier itself", "take it out of the table")
+                more = "; `send` says whether it is sent" if key in ("temperature", "seed") else ""
+                raise problem(f"`{key}` is set by luthier itself", f"take it out of the table{more}")
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            what = "it holds what JSON cannot say: a date, a time, inf or nan"
+            raise problem(what, "write dates as text in quotes, and finite numbers") from None
         return value
 
     @model_validator(mode="after")

@@ -14,7 +14,9 @@ from luthier.task.settings import Settings
 
 try:
     import jsonschema
+    import jsonschema_specifications
     import referencing
+    import referencing.jsonschema
     from jsonschema.validators import validator_for
 except ImportError:  # the extra `metrics`
     jsonschema = None
@@ -32,6 +34,10 @@ class Schema:
             found = min(self._validator.iter_errors(record), key=_place, default=None)
         except RecursionError:
             return "nested too deeply"
+        except OverflowError:
+            return "it holds a number too large to be checked"
+        except referencing.exceptions.Unresolvable as mistake:  # a schema that nobody has loaded
+            return f"the schema refers to {mistake.ref!r}, which is not in it"
         if found is None:
             return None
         place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in found.absolute_path)
@@ -65,15 +71,43 @@ def read_schema(settings: Settings, folder: Path) -> Schema | None:
             fix='write {"type": "object", "properties": {...}, "required": [...]}',
         )
     try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        what = "the schema holds what JSON cannot say: a date, a time, inf or nan"
+        raise SpecError(what, where=where, fix="write dates as text in quotes, and finite numbers") from None
+    try:
         validator_for(content, default=jsonschema.Draft202012Validator).check_schema(content)
-        Schema(content).flaw({})  # a `$ref` that leads nowhere shows itself only when it is followed
+        astray = _astray(content)
     except jsonschema.SchemaError as mistake:
         raise SpecError(f"not a JSON schema: {mistake.message}", where=where, fix="see json-schema.org") from None
-    except referencing.exceptions.Unresolvable as mistake:
-        raise SpecError(
-            f"the schema refers to {mistake.ref!r}, which is not in it", where=where, fix='put it under "$defs"'
-        ) from None
+    if astray is not None:
+        raise SpecError(f"the schema refers to {astray!r}, which is not in it", where=where, fix='put it under "$defs"')
     return Schema(content)
+
+
+def _astray(content: Mapping[str, Any]) -> str | None:
+    """A `$ref` that leads nowhere, wherever it stands; None: there is none."""
+    root = _resource(content)
+    # what the validator knows: itself and the meta-schemas, and nothing is fetched
+    open_ = [(root, jsonschema_specifications.REGISTRY.resolver_with_root(root))]
+    seen: set[int] = set()
+    while open_:
+        resource, resolver = open_.pop()
+        if id(resource.contents) in seen:
+            continue
+        seen.add(id(resource.contents))
+        if isinstance(resource.contents, Mapping) and isinstance(resource.contents.get("$ref"), str):
+            try:
+                found = resolver.lookup(resource.contents["$ref"])
+            except referencing.exceptions.Unresolvable:
+                return str(resource.contents["$ref"])
+            open_.append((_resource(found.contents), found.resolver))
+        open_ += [(each, resolver.in_subresource(each)) for each in resource.subresources()]
+    return None
+
+
+def _resource(content: Any) -> Any:
+    return referencing.Resource.from_contents(content, default_specification=referencing.jsonschema.DRAFT202012)
 
 
 def _read(path: Path, where: str) -> Any:
