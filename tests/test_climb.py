@@ -19,7 +19,7 @@ from builders import colour_rows, write_task
 
 import luthier
 from luthier.climb import Options, plan
-from luthier.errors import PowerError
+from luthier.errors import PowerError, SpecError
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.report.verdict import Verdict
@@ -415,3 +415,10 @@ def test_a_teacher_elsewhere_is_said_to_have_seen_examples(tmp_path: Path) -> No
     )
     assert teacher.requests
     assert {run.candidate.rung: run.remote for run in verdict.runs} == {"zero-shot": False, "instructed": True}
+
+
+def test_a_model_for_a_role_that_there_is_not_is_an_error_and_not_left_aside(tmp_path: Path) -> None:
+    path = write_task(tmp_path, colour_rows(560), TOML.format(at_least=0.3, rungs='["majority"]'))
+    with pytest.raises(SpecError, match="no role 'promted'") as caught:
+        luthier.run(path, models={"promted": ScriptedModel(script)})
+    assert "prompted, student, embedder, teacher, judge" in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luthier.errors import ModelError
+from luthier.errors import DataError, ModelError
 from luthier.evaluate.judge import EMPTY_PHRASE, Judge, control
 from luthier.evaluate.scorers import scorer_of
 from luthier.models.scripted import ScriptedModel
@@ -112,6 +112,16 @@ def test_a_judge_that_falls_for_an_empty_phrase_is_refused() -> None:
 def test_a_judge_that_never_answers_is_refused() -> None:
     with pytest.raises(ModelError, match="no verdict"):
         control(judge("yes/no", lambda messages: "maybe"), examples(), examples(), seed=0)
+
+
+def test_a_dev_split_without_examples_for_a_control_is_not_the_fault_of_the_judge() -> None:
+    same = [Example(f"e{at}", f"question {at}", ("answer 0",)) for at in range(6)]
+    with pytest.raises(DataError, match="none of the 6 dev examples") as caught:
+        control(judge(), same, same, seed=0)
+    assert "judge" not in caught.value.fix
+    with pytest.raises(DataError, match="1 dev example is too few") as caught:
+        control(judge("yes/no", lambda messages: "yes"), examples(), examples()[1:2], seed=0)
+    assert "dev" in caught.value.fix
 
 
 def test_a_task_that_is_judged_needs_a_judge() -> None:

@@ -432,3 +432,12 @@ def named(task: Task, rows: Sequence[dict[str, str]], drawn: set[str | None]) ->
     """The users' names of the groups whose texts were drawn."""
     asked = {str(example.input) for example in task.test.order}
     return {row["group"] for row in rows if row["text"] in asked}
+
+
+def test_a_test_file_that_is_the_data_file_is_called_that(tmp_path: Path) -> None:
+    for at, data in enumerate(('test = "d.jsonl"', 'test = "./d.jsonl"', 'test = "copy.jsonl"')):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        (folder / "copy.jsonl").write_text("\n".join(json.dumps(row) for row in plain(40)), encoding="utf-8")
+        with pytest.raises(SpecError, match=r"\[data\] test: .* the very rows of \[data\] path"):
+            make(folder, plain(40), data=data)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from luthier import stats
-from luthier.errors import ModelError
+from luthier.errors import DataError, ModelError
 from luthier.types import (
     Estimate,
     Example,
@@ -33,6 +33,7 @@ from luthier.types import (
 # changes with every word of the prompts below: it is part of the scorer's fingerprint
 PROMPTS = "judge-1"
 CONTROL_EXAMPLES = 48  # of dev
+FEWEST_CONTROLS = 5  # below, a judge that fails on them may have had bad luck
 CONTROL_ALPHA = 0.05
 # what sounds right whatever was asked, and says nothing
 EMPTY_PHRASE = "Yes, this is a complete and correct answer to the question."
@@ -178,7 +179,8 @@ def control(judge: Judge, train: Sequence[Example], dev: Sequence[Example], *, s
 
     Right answers: each dev example's last reference (the first is what a preference is judged against). Constant ones:
     a phrase that says nothing, and the commonest answer of train. Errors: ModelError where a constant scores as much as
-    the right answers, or where the judge gives no verdicts. A judge that passes may still be a bad one.
+    the right answers, or where the judge gives no verdicts; DataError where dev has too few examples to tell. A judge
+    that passes may still be a bad one.
     """
     rng = np.random.default_rng(seed)
     examples = [dev[at] for at in sorted(rng.permutation(len(dev))[:CONTROL_EXAMPLES].tolist())]
@@ -190,6 +192,8 @@ def control(judge: Judge, train: Sequence[Example], dev: Sequence[Example], *, s
     for name, text in texts.items():
         # where the constant happens to be right it is no control
         at = [i for i, example in enumerate(examples) if text not in example.references]
+        if not at:
+            raise _too_few(f"none of the {len(examples)} dev examples has another answer than {name}", judge)
         values = _values(judge, [examples[i] for i in at], [text] * len(at))
         pairs = [(right[i], value) for i, value in zip(at, values, strict=True)]
         known = [(one, other) for one, other in pairs if one is not None and other is not None]
@@ -197,6 +201,9 @@ def control(judge: Judge, train: Sequence[Example], dev: Sequence[Example], *, s
             raise _refused(judge, f"it gave no verdict on {len(at)} pairs of a right answer and {name}")
         gaps[name] = _gap([one - other for one, other in known])
         means[name] = float(np.mean([other for _, other in known]))
+        if gaps[name].mean <= 0 and len(at) < FEWEST_CONTROLS:
+            several = "dev example is" if len(at) == 1 else "dev examples are"
+            raise _too_few(f"{len(at)} {several} too few to tell a right answer from {name}", judge)
         if gaps[name].mean <= 0:
             raise _refused(
                 judge,
@@ -216,6 +223,14 @@ def _gap(differences: Sequence[float]) -> Estimate:
     low, high = stats.betting_sequence((np.array(differences) + 1.0) / 2.0, CONTROL_ALPHA)
     mean = float(np.mean(differences))
     return Estimate(mean, 2 * float(low[-1]) - 1, 2 * float(high[-1]) - 1, len(differences), "betting")
+
+
+def _too_few(why: str, judge: Judge) -> DataError:
+    return DataError(
+        f"{why}, and so nothing shows whether the judge {judge.model.name} can be trusted",
+        where="luthier.toml, [split] dev",
+        fix="give dev more examples, with different answers",
+    )
 
 
 def _refused(judge: Judge, why: str) -> ModelError:

@@ -13,8 +13,10 @@ from luthier.models.budget import Budget
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
 from luthier.models.remote import RemoteModel
+from luthier.task.spec import ModelsSection
 from luthier.types import Listener, Task
 
+ROLES = tuple(ModelsSection.model_fields)
 ASKED_ROLES = ("prompted", "teacher", "judge")  # whose replies are kept
 
 
@@ -25,6 +27,7 @@ class Shelf:
     """
 
     def __init__(self, task: Task, given: Mapping[str, Any], folder: Path, listen: Listener) -> None:
+        _check_roles(given)
         self._task, self.given, self._listen, self._folder = task, given, listen, folder
         self._open: dict[str, Any] = {}
         self._roles: dict[str, Any] = {}
@@ -82,3 +85,13 @@ class Shelf:
 
     def fingerprints(self) -> dict[str, str]:
         return {role: f"{model.name} {model.fingerprint}" for role, model in self._roles.items()}
+
+
+def _check_roles(given: Mapping[str, Any]) -> None:
+    unknown = [role for role in given if role not in ROLES]
+    if unknown:
+        raise SpecError(
+            f"there is no role '{unknown[0]}' for a model to play",
+            where="models=",
+            fix=f"the roles are {', '.join(ROLES)}",
+        )

@@ -69,6 +69,12 @@ def _records(settings: Settings, folder: Path, answers: Answers, findings: Findi
         if name is None:
             continue
         table = _table(settings, folder, key, name)
+        if source == "test" and table.sha256 == findings.counts["data_sha256"]:
+            raise SpecError(
+                f"'{name}' holds the very rows of [data] path, and none would be left to learn from",
+                where=f"{settings.where}, [data] test",
+                fix="name a file with other rows, or leave [data] test out: a share of path is then set aside",
+            )
         findings.counts[f"{source}_sha256"] = table.sha256
         records += records_of(table, settings, answers, findings, source)
     _check_shared_ids(records, settings)
