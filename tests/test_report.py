@@ -280,10 +280,13 @@ def test_a_prompt_that_meets_the_target_answers_the_first_question_with_yes() ->
 
 
 def test_prompts_that_were_not_raced_leave_the_first_question_not_measured() -> None:
-    runs = [raced(Candidate("tfidf", None, 20), questions(300), 1.0), not_raced("zero-shot", 40)]
-    first = answers(facts(runs, task()))[0]
+    met = raced(Candidate("tfidf", None, 20), questions(300), 1.0)
+    later = replace(not_raced("zero-shot", 40), not_measured="tfidf already meets the target, and it is simpler")
+    first = answers(facts([met, later], task()))[0]
     assert (first["measured"], first["answer"]) == ("no", "Not measured.")
     assert "the climb ended at tfidf" in first["because"]
+    missing = replace(later, not_measured="a local model needs the extra 'local': pip install 'luthier[local]'")
+    assert "needs the extra 'local'" in answers(facts([met, missing], task()))[0]["because"]
 
 
 def test_the_comparison_is_paired_on_the_examples_that_both_answered() -> None:

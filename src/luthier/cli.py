@@ -272,6 +272,8 @@ def _run(task: Task, options: Options, *, as_json: bool) -> None:
     paths = _reports(task.folder, verdict.to_summary(), None, None)
     if not as_json:
         print(f"report: {paths[0]}")
+    if verdict.outcome is Outcome.NOT_MEASURED:  # no rung is bad here: something is missing, and the reasons say what
+        raise typer.Exit(EXIT_USER)
     raise typer.Exit(EXIT_MEETS if verdict.outcome is Outcome.MEETS else EXIT_NONE)
 
 

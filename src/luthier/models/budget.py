@@ -106,7 +106,7 @@ class Budget:
             )
             return _stopped(what, "max_tokens")
         if limits.max_usd is not None and spent.usd + usd > limits.max_usd:
-            what = f"${spent.usd:.4f} of ${limits.max_usd:.2f} is spent, and the next request may cost ${usd:.4f}"
+            what = f"${spent.usd:.4f} of ${limits.max_usd:.4f} is spent, and the next request may cost ${usd:.4f}"
             return _stopped(what, "max_usd")
         return None
 

@@ -111,7 +111,8 @@ class CachedEmbedder:
                     fresh = self._embedder.embed([by_key[key] for key in missing])
                     _write(cache, self.fingerprint, missing, np.asarray(fresh, dtype="<f4"))
                     found |= _read(cache, self.fingerprint, missing)  # another process may have been first
-                    self._listen(Event("working", text="embedding", done=start + len(chunk), total=len(keys)))
+                    if len(keys) > _CHUNK:
+                        self._listen(Event("working", text="embedding", done=start + len(chunk), total=len(keys)))
         if not texts:
             return np.asarray(self._embedder.embed([]), dtype=np.float32)
         return np.stack([found[_text_key(text)] for text in texts]).astype(np.float32, copy=False)

@@ -147,7 +147,10 @@ class Draft:
         lines += ["dev = 0.15", "test = 0.35", "seed = 0"]
         lines += ["", "[target]", 'metric = "accuracy"  # or macro_f1; precision, recall, f1 with class = "a label"']
         lines += ["at_least = 0.85  # choose this: from which score on would you use it?", "confidence = 0.95"]
-        lines += ["", "[constraints]", "local_only = false  # true: no example may leave this machine", ""]
+        lines += ["", "[constraints]", "local_only = false  # true: no example may leave this machine"]
+        lines += ["", "# left out, every rung of the ladder is climbed, with the models that luthier brings along"]
+        lines += ["# [ladder]", '# rungs = ["majority", "tfidf", "zero-shot", "calibrated"]']
+        lines += ["# [models]", '# prompted = "a folder of safetensors, or the name of a [remote.NAME] section"', ""]
         return "\n".join(lines)
 
     def _data(self) -> list[str]:
@@ -156,6 +159,10 @@ class Draft:
         lines.append(f"reference = {toml_text(self.reference.name)}")
         if (name := self.id_column()) is not None:
             lines.append(f"id = {toml_text(name)}")
+        unused = [each for each in self.columns.values() if each.could_be_input and each not in self.inputs]
+        if unused and len(self.inputs) == 1:
+            both = "\\n\\n".join(f"{{{each.name}}}" for each in (*unused, *self.inputs))
+            lines.append(f'# not used: {comment(", ".join(each.name for each in unused))}; all: template = "{both}"')
         groups = [each for each in self.columns if _GROUP_NAMES.search(each) and each != self.reference.name]
         lines += [
             f"# group = {toml_text(name)}  # if its examples belong together and must not be parted" for name in groups
