@@ -134,9 +134,10 @@ class FaultServer:
         http.wfile.write(text)
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        text = self.text(body)
+        text, cut = self.text(body)
         prompt = words(turn["content"] for turn in body["messages"])
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        reason = "length" if cut else "stop"
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
         samples = body.get("n", 1)
         output = words([text]) * samples
         return {
@@ -153,7 +154,7 @@ class FaultServer:
         }
 
     def messages(self, body: dict[str, Any]) -> dict[str, Any]:
-        text = self.text(body)
+        text, cut = self.text(body)
         prompt = words([body.get("system", ""), *(turn["content"] for turn in body["messages"])])
         cached = self.cached(body, prompt)
         return {
@@ -162,7 +163,7 @@ class FaultServer:
             "role": "assistant",
             "model": body["model"],
             "content": [{"type": "text", "text": text}],
-            "stop_reason": "end_turn",
+            "stop_reason": "max_tokens" if cut else "end_turn",
             "usage": {
                 "input_tokens": prompt - cached,
                 "cache_read_input_tokens": cached,
@@ -178,11 +179,16 @@ class FaultServer:
             self.seen.add(text)
         return prompt - 1 if self.caching and known else 0
 
-    def text(self, body: dict[str, Any]) -> str:
-        """What is said; in the form of a schema where one is asked for."""
+    def text(self, body: dict[str, Any]) -> tuple[str, bool]:
+        """What is said, in the form of a schema where one is asked for, and whether the limit of tokens cut it."""
         text = self.say(body)
         wanted = body.get("response_format", {}).get("json_schema") or body.get("output_config", {}).get("format")
-        return json.dumps({"answer": text}) if wanted and not text.startswith("{") else text
+        if wanted and not text.startswith("{"):
+            text = json.dumps({next(iter(wanted["schema"]["properties"]), "answer"): text})
+        limit = body.get("max_tokens") or body.get("max_completion_tokens")
+        if limit is None or words([text]) <= limit:
+            return text, False
+        return " ".join(text.split()[:limit]), True
 
 
 def words(texts: Any) -> int:

@@ -7,21 +7,23 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_server import FaultServer
 from tiny_models import tiny_model
 from typer.testing import CliRunner
 
 from luthier.cli import app
 from luthier.errors import ModelError, StoreError
 from luthier.models.cache import CachedModel, ResponseCache, request_key
+from luthier.models.remote import RemoteModel
 from luthier.models.scripted import ScriptedModel
 from luthier.testing import ModelContract
-from luthier.types import Message, Model, Reply, Request, Usage, digest
+from luthier.types import Endpoint, Message, Model, Reply, Request, Usage, digest
 
 LABELS = ("animal", "number", "number of animals")
 SCRIPT = {"dog": "animal", "many": "number", "house": {"animal": -1.5}, "when": "number"}
@@ -30,6 +32,10 @@ SCRIPT = {"dog": "animal", "many": "number", "house": {"animal": -1.5}, "when": 
 def ask(*texts: str, choices: tuple[str, ...] | None = LABELS, **more: Any) -> list[Request]:
     system = Message("system", "Say which kind of thing this is about.")
     return [Request((system, Message("user", text)), choices=choices, **more) for text in texts]
+
+
+def said(text: str) -> str:
+    return "animal" if "dog" in text else "number of animals" if "many" in text else "number"
 
 
 @pytest.fixture
@@ -47,12 +53,34 @@ class _CachedContract(ModelContract):
 
 class TestContractScripted(_CachedContract):
     def make_model(self) -> Model:
-        return CachedModel(ScriptedModel(SCRIPT), self.cache)
+        return CachedModel(ScriptedModel({**SCRIPT, "many": "number of animals"}), self.cache)
+
+    def make_other_model(self) -> Model:
+        return CachedModel(ScriptedModel(SCRIPT, version="2"), self.cache)
 
 
 class TestContractLocal(_CachedContract):
     def make_model(self) -> Model:
         return CachedModel(tiny_model("llama"), self.cache)
+
+    def make_other_model(self) -> Model:
+        return CachedModel(tiny_model("llama", seed=1), self.cache)
+
+
+class TestContractRemote(_CachedContract):
+    """Around a model that answers one by one."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self) -> Iterator[None]:
+        with FaultServer(lambda body: said(body["messages"][-1]["content"]), caching=True).running() as server:
+            self.endpoint = Endpoint("served", server.base_url, "m", "openai", "", on_this_machine=True)
+            yield
+
+    def make_model(self) -> Model:
+        return CachedModel(RemoteModel(self.endpoint), self.cache)
+
+    def make_other_model(self) -> Model:
+        return CachedModel(RemoteModel(replace(self.endpoint, model="n")), self.cache)
 
 
 def test_what_was_answered_once_is_not_asked_again_and_is_the_very_same(cache: ResponseCache) -> None:

@@ -82,10 +82,16 @@ class TestContract(ModelContract):
     def make_model(self) -> Model:
         return tiny_model()
 
+    def make_other_model(self) -> Model:
+        return tiny_model(template="turns")
+
 
 class TestContractScoredPlainly(ModelContract):
     def make_model(self) -> Model:
-        return tiny_model("gemma3")
+        return tiny_model("gemma3", seed=1)  # of whose texts some differ
+
+    def make_other_model(self) -> Model:
+        return tiny_model("gemma3", seed=1, max_row_tokens=97)
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -62,6 +62,9 @@ class _ServedContract(ModelContract):
     def make_model(self) -> Model:
         return RemoteModel(endpoint(self._server, api=self.api))
 
+    def make_other_model(self) -> Model:
+        return RemoteModel(endpoint(self._server, api=self.api, parameters={"top_p": 0.5}))
+
     def prompt_tokens(self, request: Request) -> int:
         return words(message.content for message in request.messages)
 

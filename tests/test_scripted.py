@@ -20,7 +20,14 @@ def ask(*contents: str, choices: tuple[str, ...] | None = LABELS) -> list[Reques
 
 class TestContract(ModelContract):
     def make_model(self) -> Model:
-        return ScriptedModel({"dog": "animal", "many": "number", "house": {"animal": -1.5}, "when": "number"})
+        return self.scripted("1")
+
+    def make_other_model(self) -> Model:
+        return self.scripted("2")
+
+    def scripted(self, version: str) -> Model:
+        script = {"dog": "animal", "many": "number of animals", "house": {"animal": -1.5}, "when": "number"}
+        return ScriptedModel(script, version=version)
 
 
 def test_the_longest_key_in_the_last_message_answers() -> None:

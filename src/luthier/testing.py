@@ -10,14 +10,19 @@ luthier's own models, rungs and scorers are tested by these very suites.
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from luthier.rungs import load_predictor
 from luthier.types import (
+    AnswersOneByOne,
     Constraints,
     Example,
     FitContext,
@@ -39,7 +44,13 @@ from luthier.types import (
 )
 
 RECORD = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
+# closed, so that a small model comes to its end
+KIND: dict[str, Any] = {"type": "string", "enum": ["animal", "number", "number of animals"]}
+THING = {**RECORD, "properties": {"kind": KIND}, "additionalProperties": False}
 TOLERANCE = 1e-4  # nats: what batching may move a log-probability
+# rare letters, which no tokenizer takes together: a token more than they have bytes is one that was counted twice
+RARE = " ".join(chr(0x2A6D6 - 37 * at) for at in range(24))
+SEAM_TOKENS = 2  # by how many tokens a text may differ for what stands before it
 
 
 class ModelContract(ABC):
@@ -59,6 +70,14 @@ class ModelContract(ABC):
 
     def prompt_tokens(self, request: Request) -> int | None:
         """How many tokens this prompt has, where the suite can count them apart from the model; None: it cannot."""
+        return None
+
+    def written_requests(self) -> list[Request]:
+        """The same without choices. Override where the texts are all the same, or all of a single token."""
+        return [replace(request, choices=None, max_tokens=6) for request in self.requests()]
+
+    def make_other_model(self) -> Model | None:
+        """A model that answers otherwise: other weights, another address. None: its fingerprint is not looked at."""
         return None
 
     def test_an_empty_batch_gives_no_replies(self) -> None:
@@ -86,6 +105,78 @@ class ModelContract(ABC):
         assert len(answers) > 1, "requests() must not all have the same answer"
         for one, other in zip(forward, backward[::-1], strict=True):
             _same(one, other)
+
+    def test_written_answers_stand_in_the_order_of_the_requests(self) -> None:
+        """Each is compared with its request's own, asked alone: turned round twice, a batch looks right."""
+        model, requests = self.make_model(), self.written_requests()
+        alone = [_answered(model, [request])[0].texts for request in requests]
+        assert len(set(alone)) > 1, "written_requests() must not all have the same answer"
+        mixed = [request for pair in zip(self.requests(), requests, strict=True) for request in pair]
+        assert [reply.texts for reply in _answered(model, requests)] == alone
+        assert [reply.texts for reply in _answered(model, requests[::-1])] == alone[::-1]
+        assert [reply.texts for reply in _answered(model, mixed)][1::2] == alone, "in company with choices"
+
+    def test_replies_that_arrive_one_by_one_are_those_of_the_batch(self) -> None:
+        """Only for a model with `complete_each`: the response cache keeps what it tells."""
+        model = self.make_model()
+        if not isinstance(model, AnswersOneByOne):
+            return
+        first, *rest = self.requests()
+        requests = [first, *self.written_requests(), replace(first, choices=()), *rest]
+        told: list[tuple[int, Reply]] = []
+        replies = model.complete_each(requests, lambda position, reply: told.append((position, reply)))
+        assert sorted(position for position, _ in told) == list(range(len(requests))), "each is told once"
+        assert len(replies) == len(requests)
+        expected = model.complete(requests)
+        for given in ([reply for _, reply in sorted(told, key=lambda pair: pair[0])], replies):
+            for one, other in zip(given, expected, strict=True):
+                assert (one.error is None) == (other.error is None)
+                assert one.error is not None or one.texts == other.texts, "a reply that belongs to another request"
+
+    def test_the_best_alone_is_the_best_of_all(self) -> None:
+        model, requests = self.make_model(), self.requests()
+        best = _answered(model, [replace(request, scores="best") for request in requests])
+        for one, other in zip(best, _answered(model, requests), strict=True):
+            assert one.texts == other.texts, "scores='best' has another answer than scores='all'"
+            for found, known in zip(one.choice_logprobs or (), other.choice_logprobs or (), strict=True):
+                assert found is None or known is None or abs(found - known) <= TOLERANCE
+
+    def test_a_prior_makes_any_choice_the_answer_that_rises_most_above_it(self) -> None:
+        """Only for a model that gives log-probabilities."""
+        model, requests = self.make_model(), self.requests()
+        if not getattr(model, "gives_logprobs", True):
+            return
+        for request, reply in zip(requests, _answered(model, requests), strict=True):
+            logprobs, choices = _logprobs(reply), request.choices or ()
+            for at, choice in enumerate(choices):
+                prior = tuple(logprob - (at == other) for other, logprob in enumerate(logprobs))
+                both = [replace(request, prior=prior), replace(request, prior=prior, scores="best")]
+                for found in _answered(model, both):
+                    assert found.texts == (choice,), "the prior is not taken into account"
+                plain, _ = _answered(model, both)
+                assert all(abs(a - b) <= TOLERANCE for a, b in zip(_logprobs(plain), logprobs, strict=True))
+
+    def test_a_written_answer_keeps_to_max_tokens_and_says_when_it_was_cut(self) -> None:
+        model, whole = self.make_model(), self.written_requests()
+        short = [replace(request, max_tokens=1) for request in whole]
+        cut = 0
+        for many, few in zip(_answered(model, whole), _answered(model, short), strict=True):
+            assert few.usage.output_tokens <= 1, "more tokens than max_tokens"
+            assert {many.finish_reason, few.finish_reason} <= {"stop", "length"}
+            assert few.finish_reason == "length" or few.texts == many.texts, "a text was cut and does not say so"
+            cut += few.texts != many.texts
+        for request, many in zip(whole, _answered(model, whole), strict=True):
+            assert many.usage.output_tokens <= request.max_tokens, "more tokens than max_tokens"
+        assert cut, "written_requests() must have an answer of several tokens"
+
+    def test_json_of_a_schema_is_written_where_the_model_says_that_it_can(self) -> None:
+        model = self.make_model()
+        if not getattr(model, "follows_schemas", True):
+            return
+        for reply in _answered(model, [replace(r, schema=THING, max_tokens=64) for r in self.written_requests()]):
+            (text,) = reply.texts
+            assert reply.finish_reason == "stop"
+            assert _json(text) in [{"kind": kind} for kind in KIND["enum"]], "it is not JSON of the schema"
 
     def test_a_request_alone_is_answered_as_in_company(self) -> None:
         model, requests = self.make_model(), self.requests()
@@ -143,9 +234,36 @@ class ModelContract(ABC):
         assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in again]
         assert [_prompt_tokens(r) for r in together] == [_prompt_tokens(r) for r in alone]
 
+    def test_a_longer_prompt_has_as_many_more_tokens_as_its_text(self) -> None:
+        """A prompt that nobody has asked before has little in a cache, and no token is shorter than a byte."""
+        model = self.make_model()
+        first = self.requests()[0]
+        *before, last = first.messages
+        unheard = f"{uuid4().hex[:8]} {last.content}"
+        texts = [unheard, f"{unheard} {RARE}", f"{unheard} {RARE} {RARE}"]
+        requests = [replace(first, messages=(*before, Message(last.role, text))) for text in texts]
+        cold = [_answered(model, [request])[0] for request in requests]
+        counts = [_prompt_tokens(reply) for reply in cold]
+        growth = [longer - shorter for shorter, longer in pairwise(counts)]
+        assert min(growth) > 0, "a longer prompt has more tokens"
+        assert max(growth) <= len(f" {RARE}".encode()), "more tokens than bytes: some are counted twice"
+        assert abs(growth[1] - growth[0]) <= SEAM_TOKENS, "the same text again has the same tokens again"
+        for shorter, reply in zip(counts, cold[1:], strict=False):
+            assert reply.usage.cached_tokens <= shorter, "tokens that were never seen are said to be cached"
+        warm = _answered(model, requests)
+        assert [_prompt_tokens(reply) for reply in warm] == counts, "the same prompt, another count"
+
     def test_the_same_model_has_the_same_fingerprint(self) -> None:
-        assert self.make_model().fingerprint == self.make_model().fingerprint
-        assert self.make_model().fingerprint
+        model = self.make_model()
+        fingerprint = model.fingerprint
+        assert fingerprint
+        assert self.make_model().fingerprint == fingerprint
+        model.complete(self.requests())
+        assert model.fingerprint == fingerprint, "asking a model does not make it another"
+
+    def test_another_model_has_another_fingerprint(self) -> None:
+        other = self.make_other_model()
+        assert other is None or other.fingerprint != self.make_model().fingerprint
 
 
 def _answered(model: Model, requests: Sequence[Request]) -> list[Reply]:
@@ -171,6 +289,13 @@ def _same(one: Reply, other: Reply) -> None:
         return
     pairs = zip(_logprobs(one), _logprobs(other), strict=True)
     assert all(abs(a - b) <= TOLERANCE for a, b in pairs), "another batch, another answer"
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _prompt_tokens(reply: Reply) -> int:
@@ -219,7 +344,8 @@ class RungContract(ABC):
     def fitted(self, workdir: Path, models: Mapping[str, Any], seed: int = 0) -> Predictor:
         spec, train, dev = self.make_task()
         workdir.mkdir(parents=True, exist_ok=True)
-        return self.make_rung().fit(spec, train, dev, FitContext(models, seed, workdir, "contract"))
+        context = FitContext(models, seed, workdir, "contract")
+        return self.make_rung().fit(spec, tuple(train), tuple(dev), context)  # as a climb has them: not to be changed
 
     def inputs(self) -> list[Input]:
         return ["the dog by the sea", "seven of them", "the cow 7", "ninety"]
@@ -241,15 +367,24 @@ class RungContract(ABC):
         predictor = self.fitted(tmp_path, self.make_models())
         forward, backward = predictor.predict(self.inputs()), predictor.predict(self.inputs()[::-1])
         assert [p.output for p in forward] == [p.output for p in backward[::-1]]
+        # turned round twice, a batch looks right
+        alone = [prediction for each in self.inputs() for prediction in predictor.predict([each])]
+        assert [p.output for p in forward] == [p.output for p in alone], "another batch, another answer"
 
     def test_a_saved_predictor_is_the_same_when_it_is_loaded(self, tmp_path: Path) -> None:
-        models = self.make_models()
-        predictor = self.fitted(tmp_path / "work", models)
+        """With models of its own, in another place, and without the folder it was fitted in: as on another machine."""
+        predictor = self.fitted(tmp_path / "work", self.make_models())
+        inputs = [*self.inputs(), *(example.input for example in self.make_task()[2])]
+        expected = predictor.predict(inputs)
         predictor.save(tmp_path / "saved")
-        loaded = load_predictor(tmp_path / "saved", models)
-        assert [p.output for p in loaded.predict(self.inputs())] == [p.output for p in predictor.predict(self.inputs())]
+        saved = _files(tmp_path / "saved")
+        shutil.rmtree(tmp_path / "work")
+        (tmp_path / "saved").rename(tmp_path / "moved")
+        loaded = load_predictor(tmp_path / "moved", self.make_models())
+        for one, other in zip(loaded.predict(inputs), expected, strict=True):
+            assert (one.output, one.error, one.citations) == (other.output, other.error, other.citations)
         loaded.save(tmp_path / "again")
-        assert _files(tmp_path / "saved") == _files(tmp_path / "again")
+        assert _files(tmp_path / "again") == saved
 
     def test_the_same_seed_gives_the_same_bytes(self, tmp_path: Path) -> None:
         for name in ("one", "two"):
@@ -296,8 +431,39 @@ class ScorerContract(ABC):
         assert score.value is None
         assert "too long" in score.reason
 
+    def test_a_failed_prediction_is_unscored_in_its_place(self) -> None:
+        failed = self.right()[0], Prediction(None, error="it failed")
+        scores = self._score(failed, self.right(), failed, self.wrong(), self.right(), failed)
+        assert [score.value for score in scores] == [None, 1.0, None, 0.0, 1.0, None]
+
+    def test_a_score_is_a_number_from_0_to_1_whatever_was_answered(self) -> None:
+        """Alone as in company: what else stands in a batch has no say."""
+        (example, prediction), known = self.right(), self.wrong()[1]
+        right, wrong = str(prediction.output), str(known.output)
+        odd = (
+            "",
+            " ",
+            "\n",
+            right * 2,
+            f"{right} {wrong}",
+            right[: len(right) // 2],
+            "nan",
+            "1e9",
+            "{",
+            "{}",
+            "\0",
+            "é🙂",
+        )
+        pairs = [(example, Prediction(text)) for text in (*odd, " ".join([wrong] * 200))]
+        scores = self._score(*pairs)
+        for pair, score in zip(pairs, scores, strict=True):
+            assert score.reason
+            assert score.value is None or (math.isfinite(score.value) and 0 <= score.value <= 1), score
+            assert self._score(pair)[0].value == score.value
+
     def test_every_score_has_a_reason(self) -> None:
-        assert all(score.reason for score in self._score(self.right(), self.wrong()))
+        failed = self.right()[0], Prediction(None, error="it failed")
+        assert all(score.reason for score in self._score(self.right(), self.wrong(), failed))
 
     def test_an_empty_batch_gives_no_scores(self) -> None:
         assert self._score() == []

@@ -165,8 +165,9 @@ class Model(Protocol):
     """The one seam to any LLM. `fingerprint` changes whenever an answer could (weights, template, adapter, engine).
 
     Facts a model may add, each the ordinary case where it is left out: `remote` (False): what it is asked leaves this
-    machine; `gives_logprobs` (True): its replies to `choices` carry `choice_logprobs`; `context_tokens` (None: unknown)
-    and `prompt_tokens(messages)`: how much fits into a prompt, and how much a prompt takes of it.
+    machine; `gives_logprobs` (True): its replies to `choices` carry `choice_logprobs`; `follows_schemas` (True): what
+    it writes for a request with a `schema` is JSON of it; `context_tokens` (None: unknown) and
+    `prompt_tokens(messages)`: how much fits into a prompt, and how much a prompt takes of it.
     """
 
     @property

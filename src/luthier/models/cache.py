@@ -178,6 +178,10 @@ class CachedModel:
         return bool(getattr(self.model, "gives_logprobs", True))
 
     @property
+    def follows_schemas(self) -> bool:
+        return bool(getattr(self.model, "follows_schemas", True))
+
+    @property
     def context_tokens(self) -> int | None:
         return getattr(self.model, "context_tokens", None)
 

@@ -86,6 +86,10 @@ class RemoteModel:
         return not self.endpoint.on_this_machine
 
     @property
+    def follows_schemas(self) -> bool:
+        return self.endpoint.structured
+
+    @property
     def context_tokens(self) -> int | None:
         return self.endpoint.context_tokens
 

@@ -31,6 +31,7 @@ class ScriptedModel:
     """
 
     thread_safe = False
+    follows_schemas = False
 
     def __init__(
         self,
