@@ -51,11 +51,11 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
     if not measured:
         was = "was" if len(missing) == 1 else "were"
         why = f"{listed(missing)} {was} not raced" if missing else "the ladder of this task has no prompt on it"
-        first = next((result.reasons[0] for result in prompts if result.reasons), "")
-        if missing and facts.chosen is not None and facts.chosen in first:
+        reason = next((result.reasons[0] for result in prompts if result.reasons), "")
+        if missing and facts.chosen is not None and facts.chosen in reason:
             why += f": the climb ended at {facts.chosen}, which comes earlier on the ladder"
-        elif missing and first:
-            why += f": {first}"
+        elif missing and reason:
+            why += f": {reason.rstrip('.')}"
         return _answer(question, "no", "Not measured.", why[0].upper() + why[1:] + ".")
     winners = [result for result in measured if result.outcome is Outcome.MEETS]
     open_ones = [result for result in measured if result.outcome is Outcome.INCONCLUSIVE]
