@@ -51,7 +51,9 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
     if not measured:
         was = "was" if len(missing) == 1 else "were"
         why = f"{listed(missing)} {was} not raced" if missing else "the ladder of this task has no prompt on it"
-        reason = next((result.reasons[0] for result in prompts if result.reasons), "")
+        reason = next(
+            (run.not_measured for run in facts.runs if run.candidate.name in missing and run.not_measured), ""
+        )
         if missing and facts.chosen is not None and facts.chosen in reason:
             why += f": the climb ended at {facts.chosen}, which comes earlier on the ladder"
         elif missing and reason:
