@@ -11,6 +11,7 @@ DATA   ?=
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV): about 2 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet $(TORCH)

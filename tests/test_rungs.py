@@ -516,6 +516,9 @@ def test_consistency_draws_twice_where_a_model_gives_no_probabilities() -> None:
     assert (found.repeated.mean, found.repeated.n, found.repeated.method) == (0.75, 4, "wilson")
     asked = [request for request in model.requests if request.temperature > 0]
     assert [(request.n, request.max_tokens) for request in asked] == [(2, 4)] * 4
+    assert found.usage.fresh_tokens == sum(
+        model.prompt_tokens(request.messages) * request.n for request in model.requests
+    )
 
 
 def test_rewordings_say_the_same_in_other_words() -> None:

@@ -47,6 +47,7 @@ from luthier.types import (
     Task,
     TaskSpec,
     Training,
+    Usage,
     digest,
     silent,
 )
@@ -524,7 +525,8 @@ class _Climb:
         spec = self.task.spec
         verdict = decide(self.runs, {}, spec.target, spec.constraints, task=spec)
         raced = [run for run in self.runs if run.rows]
-        usage = sum((run.usage for run in raced[1:]), raced[0].usage) if raced else None
+        beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
+        usage = sum((run.usage for run in raced), sum(beside, Usage())) if raced else None
         return replace(
             verdict,
             flips=(

@@ -7,14 +7,14 @@ with probability 0.82. Asked with "Classify the text." instead of "Classify." it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.special import log_softmax
 
 from luthier import stats
-from luthier.types import Estimate, Input, Prediction, Predictor, Reply
+from luthier.types import Estimate, Input, Prediction, Predictor, Reply, Usage
 
 CONFIDENCE = 0.95
 VERSION = 2  # changes with the rewordings or with what is counted
@@ -45,6 +45,8 @@ class Consistency:
     reworded: Estimate
     rewordings: int
     failed: int = 0
+    usage: Usage = field(default_factory=Usage)
+    """Of all that was asked for this."""
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,15 +63,22 @@ def consistency(
     working(0, 1 + len(others))
     replies = predictor.ask(inputs)
     answers = [[predictor.answer(reply).output for reply in replies]]
+    usage = sum((reply.usage for reply in replies), Usage())
     for at, other in enumerate(others):
         working(at + 1, 1 + len(others))
-        answers.append([prediction.output for prediction in other.predict(inputs)])
-    each = [said for said in zip(*answers, strict=True) if None not in said]
+        said = other.predict(inputs)
+        answers.append([prediction.output for prediction in said])
+        usage = sum((prediction.usage for prediction in said), usage)
+    each = [row for row in zip(*answers, strict=True) if None not in row]
     if not each:
         return None
-    same = np.array([len(set(said)) == 1 for said in each], dtype=bool)
-    repeated = _by_probability(replies) or _by_drawing(predictor.draw(inputs))
-    return Consistency(len(each), repeated, _share(same), len(others), len(inputs) - len(each))
+    same = np.array([len(set(row)) == 1 for row in each], dtype=bool)
+    repeated = _by_probability(replies)
+    if repeated is None:
+        drawn = predictor.draw(inputs)
+        usage = sum((reply.usage for reply in drawn), usage)
+        repeated = _by_drawing(drawn)
+    return Consistency(len(each), repeated, _share(same), len(others), len(inputs) - len(each), usage)
 
 
 def _by_probability(replies: Sequence[Reply]) -> Estimate | None:
