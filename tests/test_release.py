@@ -446,7 +446,7 @@ def test_the_card_says_what_it_is_and_how_to_ask_it(task: Task, release: Release
         "```text\nClassify.\n```",
         '[{"role": "system", "content": "Classify."}',
         "| adapter | LoRA, rank 16, alpha 32, on 14 linear layers |",
-        "| learning rate | 0.001 |",
+        "| learning rate | 0.01 |",
         "- transformers ",
         "one of: animal, number.",
         "<|im_start|>",

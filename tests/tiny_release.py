@@ -37,6 +37,8 @@ at_least = 0.6
 [ladder]
 rungs = ["majority", "lora"]
 consistency = 0
+[training]
+learning_rate = 0.01
 [guard]
 required = false
 repair = false

@@ -378,7 +378,7 @@ class RungContract(ABC):
         expected = predictor.predict(inputs)
         predictor.save(tmp_path / "saved")
         saved = _files(tmp_path / "saved")
-        shutil.rmtree(tmp_path / "work")
+        shutil.rmtree(tmp_path / "work", ignore_errors=True)
         (tmp_path / "saved").rename(tmp_path / "moved")
         loaded = load_predictor(tmp_path / "moved", self.make_models())
         for one, other in zip(loaded.predict(inputs), expected, strict=True):
