@@ -14,6 +14,7 @@ def main() -> None:
     calls = [
         ["coverage.py"],
         ["replay_outcomes.py", str(data / "outcomes")],
+        ["forecast.py", str(data)],
         ["engine.py", str(data)],
         ["rungs.py"],
         ["prompts.py", str(data), "banking77"],
