@@ -147,7 +147,8 @@ class LearningCurve:
         last = int(self._fits.sizes.argmax())
         spread = self._fits.covariance[last, last] * self._fits.units / _unit(self._fits, self._ceiling)
         count = max(1, round(examples / max(spread, 0.05)))
-        return rng.binomial(count, found) / count
+        shares: Floats = rng.binomial(count, found) / count
+        return shares
 
     def _carried(
         self, noise: _Noise, n: float, expected: Floats, mine: NDArray[np.bool_], *, same_dev: bool
@@ -298,7 +299,8 @@ def _settings(fits: Fits, ceiling: float | None) -> tuple[_Noise, ...]:
             draw, jitter = draw_units**2 * unit, jitter_units**2 * unit / size
             ridge = 1e-3 * np.diag(fits.covariance) + jitter
             covariance = fits.covariance + draw * common + np.diag(ridge)
-            found.append(_Noise(draw, jitter, np.linalg.inv(covariance), float(np.linalg.slogdet(covariance)[1])))
+            inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+            found.append(_Noise(draw, jitter, inverse, float(np.linalg.slogdet(covariance)[1])))
     return tuple(found)
 
 
@@ -336,9 +338,9 @@ def _mass_below(best: Floats, precision: Floats, start: Floats, ceiling: float |
     if ceiling is None:
         found: Floats = ndtr(best * np.sqrt(precision))
         return found
-    most = np.minimum(ceiling / start, ceiling)
+    most: Floats = np.minimum(ceiling / start, ceiling)
     reach = (most - best) * np.sqrt(precision)  # in standard errors: most shapes are far from either side
-    mass = np.where(reach > 0, 1.0, 0.0)
+    mass: Floats = np.where(reach > 0, 1.0, 0.0)
     near = np.abs(reach) < _FAR
     a, b = _beta_of(best[near] / ceiling, precision[near] * ceiling**2)
     mass[near] = betainc(a, b, most[near] / ceiling)
@@ -349,7 +351,7 @@ def _level(best: Floats, precision: Floats, spread: Floats, ceiling: float | Non
     if ceiling is None:  # the upper part of a normal distribution, that above 0
         return np.maximum(best - ndtri(np.clip(spread, 1e-12, 1 - 1e-12)) / np.sqrt(precision), 1e-12)
     a, b = _beta_of(best / ceiling, precision * ceiling**2)
-    found: Floats = ceiling * betaincinv(a, b, spread)
+    found: Floats = np.asarray(ceiling * betaincinv(a, b, spread), dtype=np.float64)
     return found
 
 
