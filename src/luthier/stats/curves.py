@@ -146,13 +146,8 @@ class LearningCurve:
         last = int(self._fits.sizes.argmax())
         spread = self._fits.covariance[last, last] * self._fits.units / _unit(self._fits, self._ceiling)
         count = max(1, round(examples / max(spread, 0.05)))
-<<<<<<< HEAD
-        drawn: Floats = rng.binomial(count, found) / count
-        return drawn
-=======
         shares: Floats = rng.binomial(count, found) / count
         return shares
->>>>>>> forecast/main
 
     def _carried(
         self, noise: _Noise, n: float, expected: Floats, mine: NDArray[np.bool_], *, same_dev: bool
@@ -302,13 +297,8 @@ def _settings(fits: Fits, ceiling: float | None) -> tuple[_Noise, ...]:
         for jitter_units in _JITTER_UNITS:
             draw, jitter = draw_units**2 * unit, jitter_units**2 * unit / size
             ridge = 1e-3 * np.diag(fits.covariance) + jitter
-<<<<<<< HEAD
-            covariance: Floats = fits.covariance + draw * common + np.diag(ridge)
-            inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-=======
             covariance = fits.covariance + draw * common + np.diag(ridge)
             inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
->>>>>>> forecast/main
             found.append(_Noise(draw, jitter, inverse, float(np.linalg.slogdet(covariance)[1])))
     return tuple(found)
 
@@ -361,12 +351,8 @@ def _level(best: Floats, precision: Floats, spread: Floats, ceiling: float | Non
         above: Floats = np.maximum(best - ndtri(np.clip(spread, 1e-12, 1 - 1e-12)) / np.sqrt(precision), 1e-12)
         return above
     a, b = _beta_of(best / ceiling, precision * ceiling**2)
-<<<<<<< HEAD
-    return np.asarray(ceiling * betaincinv(a, b, spread), dtype=np.float64)
-=======
     found: Floats = np.asarray(ceiling * betaincinv(a, b, spread), dtype=np.float64)
     return found
->>>>>>> forecast/main
 
 
 def _quantiles(values: Floats, confidence: float) -> tuple[float, float, float]:
