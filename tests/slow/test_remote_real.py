@@ -120,6 +120,7 @@ at_least = 0.7
 local_only = true
 [ladder]
 rungs = ["zero-shot", "few-shot"]
+consistency = 2
 [models]
 prompted = "served"
 [remote.served]
