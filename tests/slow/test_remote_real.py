@@ -132,6 +132,7 @@ max_tokens = 2_000_000
 """
 
 
+@pytest.mark.timeout(1800)
 def test_a_short_ladder_ends_in_a_verdict_and_replays_without_the_server(base_url: str, tmp_path: Path) -> None:
     demo.prepare("spam", tmp_path / "demo", silent)
     path = tmp_path / "luthier.toml"
