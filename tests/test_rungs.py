@@ -434,6 +434,29 @@ def test_combined_tells_what_each_part_is_worth_and_refuses_to_combine_nothing(t
         Combined().fit(SPEC, train, dev, context(models, tmp_path))
 
 
+def test_combined_is_loaded_again_with_the_models_whose_roles_it_names(tmp_path: Path) -> None:
+    """It may take over examples that an embedder finds: in a climb, no other model is there when it is loaded."""
+
+    def as_shown(messages: tuple[Message, ...]) -> str:
+        return next((message.content for message in reversed(messages) if message.role == "assistant"), "a")
+
+    embedder = HashEmbedder()
+    models = {"prompted": ScriptedModel(as_shown), "embedder": embedder}
+    pool = tuple((f"the {body} {at}", label) for body, label in (("moon", "b"), ("sun", "a")) for at in range(9))
+    nearest = NearestShots(pool, 2, "embedding", embedder, embedder.embed([text for text, _ in pool]))
+    below = {
+        "few-shot": PromptPredictor(models["prompted"], instruction(SPEC), FixedShots((("the sun 1", "a"),)), LABELS),
+        "retrieved-shots": PromptPredictor(models["prompted"], instruction(SPEC), nearest, LABELS),
+    }
+    rung = Combined()
+    dev = examples(*[(f"the moon {at} !", "b") for at in range(20)], *[(f"the sun {at} !", "a") for at in range(20)])
+    found = rung.fit(SPEC, dev, dev, FitContext(models, 0, tmp_path, fitted=below))
+    assert found.choice["combination"].endswith("retrieved-shots")
+    found.save(tmp_path / "saved")
+    named = {role: models[role] for role in (*rung.roles, *rung.optional_roles)}
+    assert load_predictor(tmp_path / "saved", named).predict(["the moon 3 ?"])[0].output == "b"
+
+
 def test_combined_keeps_a_constraint_only_where_it_does_not_hurt(tmp_path: Path) -> None:
     """A model that knows the answer when it may write, and scores the labels upside down."""
 

@@ -32,6 +32,7 @@ class Combined:
     name = "combined"
     rank = 68
     roles = ("prompted",)
+    optional_roles = ("embedder",)  # that by which retrieved-shots finds its examples
     kinds = EVERY_KIND
     builds_on = ("instructed", *EXAMPLES_FROM, "reasoned")
     guarded = False
