@@ -22,10 +22,11 @@ from luthier.errors import DataError, ModelError
 from luthier.models.local import LocalModel
 from luthier.models.scripted import ScriptedModel
 from luthier.rungs.dora import Dora
+from luthier.rungs.dpo import Dpo
 from luthier.rungs.full import Full
 from luthier.rungs.lora import Lora
 from luthier.rungs.own_tasks import OwnTask
-from luthier.rungs.repair import Trial, choose, repaired
+from luthier.rungs.repair import MORE_REPLAY, Trial, choose, repaired, with_replay
 from luthier.rungs.tuned import TunedPredictor
 from luthier.testing import RungContract
 from luthier.train.general import General, dev_part, documentation, general
@@ -44,6 +45,7 @@ from luthier.types import (
     Target,
     Task,
     TaskSpec,
+    Training,
 )
 
 RULES = GuardRules(documents=32, document_tokens=24, items=400, prompts=16)
@@ -419,6 +421,41 @@ def test_a_fine_tune_that_forgets_too_much_is_raced_at_less_strength(tmp_path: P
     assert moved(weaker) < 0.9 * moved(predictor)
     off = replace(strict, guard=replace(strict.guard, repair=False))
     assert repaired(predictor, off, dev, context) == (predictor, {})
+
+
+def test_where_no_strength_will_do_it_is_trained_again_with_replay(tmp_path: Path) -> None:
+    """The certificate's side of it, that replay keeps what the base said, is in test_replay.py."""
+    task = TunedTask()
+    predictor, spec, dev, context = task.fit(tmp_path / "plain", tiny_model())
+    keeping, (_, train, _) = with_replay(task.rung, Training()), task.make_task()
+    assert keeping is not None
+    assert keeping.recipe == replace(QUICK.recipe, replay=MORE_REPLAY)
+    fitted: list[FitContext] = []
+
+    def again(given: FitContext) -> Any:
+        fitted.append(given)
+        return keeping.fit(spec, train, dev, given)
+
+    hopeless = replace(RULES, nll_margin=1e-9, kl_ceiling=1e-9)
+    raced, told = repaired(predictor, replace(spec, guard=hopeless), dev, context, again)
+    assert [(trial["replay"], trial["scale"]) for trial in told["strengths tried"]] == [
+        (replay, scale) for replay in (False, True) for scale in (1.0, 0.75, 0.5, 0.25)
+    ]
+    assert raced is predictor, "replay that repairs nothing is not raced"
+    assert "trained with replay" not in told
+    assert fitted[0].workdir != context.workdir, "the checkpoint of the other training stays"
+
+    lenient = replace(RULES, nll_margin=99.0, kl_ceiling=99.0)
+    _, told = repaired(predictor, replace(spec, guard=lenient), dev, context, again)
+    assert len(fitted) == 1, "nothing to repair"
+    assert len(told["strengths tried"]) == 1
+
+
+def test_only_rungs_that_learn_from_rows_are_trained_with_replay() -> None:
+    assert with_replay(Dpo(), Training()) is None
+    assert with_replay(Full(), Training("trl")) is None
+    assert with_replay(Full(), Training(processes=2)) is None
+    assert with_replay(Full(), Training()).recipe == replace(Full().recipe, replay=MORE_REPLAY)  # type: ignore[union-attr]
 
 
 def test_what_was_fitted_is_what_the_guard_can_look_at(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -199,7 +200,14 @@ def test_the_loss_is_the_cross_entropy_with_the_teacher_and_falls_to_its_entropy
                 pairs = (
                     zip(some[row].ids[at], some[row].probabilities[at], strict=True) if row in some else [(token, 1.0)]
                 )
-                total -= sum(float(logprobs[at, one]) * weight for one, weight in pairs)
+                kept = list(pairs)
+                total -= sum(float(logprobs[at, one]) * weight for one, weight in kept)
+                if row in some:  # all other tokens count as one
+                    rest, others = (
+                        1 - sum(w for _, w in kept),
+                        1 - sum(float(logprobs[at, one].exp()) for one, _ in kept),
+                    )
+                    total -= rest * math.log(others)
     assert tuned.losses[0] == pytest.approx(total / sum(row.labelled for row in rows), rel=1e-4)
     plain = fine_tune(tiny_module(), rows, dev, recipe, seed=0, workdir=tmp_path / "p", base_fingerprint="t")
     hard = distil_rows(tiny_module(), rows, dev, recipe, soft={}, seed=0, workdir=tmp_path / "h", base_fingerprint="t")

@@ -28,7 +28,7 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
 from luthier.rungs.consistency import Rewordable, consistency
-from luthier.rungs.repair import Scalable, repaired, search_content
+from luthier.rungs.repair import Scalable, repaired, search_content, with_replay
 from luthier.store import FitRecord, RunRecord, Store
 from luthier.task import load_task
 from luthier.train.forecast import Fitting, forecast, seconds_left
@@ -373,7 +373,7 @@ class _Climb:
             started = self.shelf.clock()
             try:
                 predictor = rung.fit(task.spec, task.train, task.dev, context)
-                predictor, strength = self._repaired(predictor, context)
+                predictor, strength = self._repaired(rung, predictor, context)
             except (DataError, ModelError) as error:
                 raise _CannotFit(str(error)) from error
             seconds = self.shelf.clock() - started
@@ -390,11 +390,13 @@ class _Climb:
 
     # ------------------------------------------------------------ what was forgotten
 
-    def _repaired(self, predictor: Predictor, context: FitContext) -> tuple[Predictor, Mapping[str, Any]]:
-        """What was fitted at the strength to race: a fine-tune that forgets too much at its full one has less."""
+    def _repaired(self, rung: Rung, predictor: Predictor, context: FitContext) -> tuple[Predictor, Mapping[str, Any]]:
+        """What to race: a fine-tune that forgets too much at its full strength has less, or is trained with replay."""
         if not isinstance(predictor, Scalable):
             return predictor, {}
-        return repaired(predictor, self.task.spec, self.task.dev, context)
+        task, keeping = self.task, with_replay(rung, self.task.spec.training)
+        again = None if keeping is None else lambda given: keeping.fit(task.spec, task.train, task.dev, given)
+        return repaired(predictor, task.spec, task.dev, context, again)
 
     def _guarded(self, predictor: Predictor, run: EvalRun) -> EvalRun:
         """The run with the guard's certificate, once for each predictor; without one where it would decide nothing."""

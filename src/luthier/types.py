@@ -275,7 +275,8 @@ class Training:
     """Where fine-tunes run, and how. `processes`: how many share one, each on a device of its own where there are GPUs.
 
     `learning_rate`: a number, "search" on dev, or None for the recipe's own; a search spends `search_tokens` of
-    training rows and at most `search_seconds` (None: no limit). `epochs`: None for the recipe's own.
+    training rows and at most `search_seconds` (None: no limit). `epochs`: None for the recipe's own. `replay`: how many
+    rows a step of what the model said before (None: one, where the loop is luthier's own).
     """
 
     backend: Backend = "auto"
@@ -284,6 +285,12 @@ class Training:
     epochs: int | None = None
     search_tokens: int = 40_000
     search_seconds: float | None = None
+    replay: int | None = None
+
+    @property
+    def needs_trl(self) -> bool:
+        """Whether nothing but TRL's trainer will do, on any device."""
+        return self.backend == "trl" or self.processes > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,27 @@ class LocalModel:
             guides=tuple(self._guide(request) for _ in range(samples)),
         )
 
+    def continued(self, texts: Sequence[tuple[int, ...]], *, max_tokens: int, seed: int) -> list[tuple[int, ...]]:
+        """Texts as token ids without any chat, each with what the model writes behind it at temperature 1.
+
+        At most `max_tokens` more, fewer where it ends a text itself; the same seed gives the same texts. Errors:
+        ModelError for a text without a token, or one that leaves no room in the context.
+        """
+        for ids in texts:
+            if not 0 < len(ids) <= self.context_tokens - max_tokens:
+                raise ModelError(
+                    f"a text of {len(ids)} tokens cannot be continued by {max_tokens}",
+                    where=self.name,
+                    fix=f"give it at least one, and at most the context of {self.context_tokens}",
+                )
+        prompts = [
+            Prompt(ids, max_tokens, 1.0, (int(digest("continued", seed, at)[:15], 16),), (None,))
+            for at, ids in enumerate(texts)
+        ]
+        with self._asking():
+            written = self._generate(prompts) if prompts else []
+        return [(*ids, *found.texts[0].ids) for ids, found in zip(texts, written, strict=True)]
+
     def _guide(self, request: Request) -> Any:
         if request.schema is None:
             return None

@@ -53,7 +53,8 @@ class Distilled:
     learns_from = ("unlabelled",)
     kinds = EVERY_KIND
     guarded = True
-    version = "1"
+    replays = True
+    version = "2"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

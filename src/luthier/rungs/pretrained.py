@@ -42,7 +42,8 @@ class Pretrained:
     learns_from = ("documents",)
     kinds = EVERY_KIND
     guarded = True
-    version = "1"
+    replays = True
+    version = "2"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -44,7 +44,8 @@ class SelfDistilled:
     roles = ("student",)
     kinds = TEXTS
     guarded = True
-    version = "1"
+    replays = True
+    version = "2"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

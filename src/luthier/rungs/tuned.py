@@ -166,10 +166,11 @@ class Lesson:
         from luthier.train.backend import fine_tune
         from luthier.train.distil import distil
         from luthier.train.rates import RATES, choose_rate
+        from luthier.train.replay import replay_of
 
         def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
             trained = self.student.base.module if module is None else module()
-            if self.soft:
+            if self.soft or recipe.replay:
                 return distil(
                     trained,
                     rows,
@@ -179,6 +180,8 @@ class Lesson:
                     seed=context.seed,
                     workdir=workdir,
                     base_fingerprint=self.student.base.fingerprint,
+                    beside=beside,
+                    start=start,
                     working=context.working,
                 )
             return fine_tune(
@@ -196,7 +199,12 @@ class Lesson:
             )
 
         wanted, told = task.training, dict(more or {})
-        recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs)
+        recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs, replay=self._replay(wanted))
+        beside = None
+        if recipe.replay:
+            draws = recipe.replay * recipe.epochs * recipe.steps_per_epoch(len(self.rows))
+            beside = replay_of(self.student.base, draws=draws, seed=context.seed, working=context.working)
+            told["replayed"] = f"{recipe.replay} a step of {len(beside.soft)} rows of what the model said by itself"
         if isinstance(wanted.learning_rate, float):
             recipe = replace(recipe, learning_rate=wanted.learning_rate)
         elif wanted.learning_rate == "search":
@@ -217,6 +225,15 @@ class Lesson:
         tuned = train(self.rows, self.dev, recipe, context.workdir)
         return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
 
+    def _replay(self, wanted: Training) -> int:
+        """Rows a step: the recipe's, or what the task says; else some, where the training loop is luthier's own."""
+        from luthier.train.backend import chosen
+        from luthier.train.replay import REPLAY
+
+        if self.recipe.replay or wanted.replay is not None:
+            return self.recipe.replay or wanted.replay or 0
+        return REPLAY if chosen(wanted, self.student.base.module.device.type) == "loop" else 0
+
 
 @dataclass(frozen=True)
 class FineTune:
@@ -229,7 +246,8 @@ class FineTune:
     roles = ("student",)
     kinds = EVERY_KIND
     guarded = True
-    version = "2"
+    replays = True
+    version = "3"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -79,7 +79,7 @@ def settings(file: File, where: str) -> Settings:
         search_tokens=file.ladder.search_tokens,
         consistency=file.ladder.consistency,
         guard=file.guard.noun(),
-        training=_training(file),
+        training=_training(file, where),
         remote={
             name: file.remote[name].noun(name)
             for name in file.models.model_dump(exclude_none=True).values()
@@ -91,17 +91,25 @@ def settings(file: File, where: str) -> Settings:
     )
 
 
-def _training(file: File) -> Training:
+def _training(file: File, where: str) -> Training:
     """How fine-tunes run; a student of whom nobody knows the rate has it searched for."""
     wanted, known = file.training, ModelsSection.model_fields["student"].default
-    return Training(
+    training = Training(
         wanted.backend,
         wanted.processes,
         wanted.learning_rate or (None if file.models.student == known else "search"),
         wanted.epochs,
         wanted.search_tokens,
         wanted.search_seconds,
+        wanted.replay,
     )
+    if wanted.replay and training.needs_trl:
+        raise SpecError(
+            "replay runs in luthier's own loop only, and [training] asks for TRL",
+            where=f"{where}, [training] replay",
+            fix='remove `replay`, or backend = "trl" and `processes`',
+        )
+    return training
 
 
 def _check_kind(file: File, metric: MetricName, where: str) -> None:

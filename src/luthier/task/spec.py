@@ -367,6 +367,16 @@ class TrainingSection(Section):
             "machine has a say in the choice. Left out: the tokens are its budget, and the same seed gives the same."
         ),
     )
+    replay: int | None = Field(
+        default=None,
+        ge=0,
+        le=16,
+        description=(
+            "How many rows of what the student said by itself before it was fine-tuned are learned again beside the 16 "
+            "examples of a step, so that it forgets less; 0: none. Left out: 1 where luthier's own loop trains, which "
+            "alone can do it."
+        ),
+    )
 
     @field_validator("learning_rate", mode="before")
     @classmethod

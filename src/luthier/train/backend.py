@@ -72,4 +72,4 @@ def chosen(training: Training, device: str) -> Literal["loop", "trl"]:
     """
     if training.backend != "auto":
         return training.backend
-    return "trl" if device != "cpu" or training.processes > 1 else "loop"
+    return "trl" if device != "cpu" or training.needs_trl else "loop"

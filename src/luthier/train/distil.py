@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from luthier.errors import MissingExtra
 from luthier.train.loop import CHECKPOINT, LOOP, Training, Tuned, Working
@@ -24,7 +24,8 @@ try:
 except ImportError as error:
     raise MissingExtra("train", "fine-tuning") from error
 
-KEPT = 64  # the likeliest tokens at each place; what all others have together is left out
+KEPT = 64  # the likeliest tokens at each place; all others count as one
+SMALLEST = 1e-6  # of their probability together
 PASS_TOKENS = 512
 
 
@@ -34,6 +35,14 @@ class Soft:
 
     ids: tuple[tuple[int, ...], ...]
     probabilities: tuple[tuple[float, ...], ...]
+
+
+class Beside(Protocol):
+    """Rows that are learned beside the task's, and the probabilities to learn for each."""
+
+    @property
+    def soft(self) -> Mapping[TrainRow, Soft]: ...
+    def of_step(self, step: int, count: int, *, seed: int) -> Sequence[TrainRow]: ...
 
 
 def same_vocabulary(one: Any, other: Any) -> bool:
@@ -74,17 +83,22 @@ def distil(
     seed: int,
     workdir: Path,
     base_fingerprint: str,
+    beside: Beside | None = None,
+    start: Mapping[str, Any] | None = None,
     working: Working = lambda _text, _done, _total: None,
 ) -> Tuned:
     """As `train.loop.fine_tune`; rows that have soft labels learn those, all others their own tokens.
 
-    The loss is the cross entropy with the teacher's probabilities, a mean over labelled tokens.
+    The loss is the cross entropy with the teacher's probabilities, a mean over labelled tokens. A step also learns
+    `recipe.replay` rows of `beside`, whose own mean is added to the step's: the losses told are without it.
     """
     data = [[asdict(row) for row in some] for some in (rows, dev)]
     taught = [asdict(soft[row]) if row in soft else None for row in rows]
-    key = digest(LOOP, "distil", asdict(recipe), data, taught, seed, base_fingerprint)
-    training = Distilling(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working)
-    training.soft = soft
+    kept = [] if beside is None else [(asdict(row), asdict(labels)) for row, labels in beside.soft.items()]
+    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
+    key = digest(LOOP, "distil", asdict(recipe), data, taught, kept, seed, base_fingerprint, begun)
+    training = Distilling(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working, start)
+    training.soft, training.beside = soft, beside
     training.resume()
     training.run()
     return training.result()
@@ -94,32 +108,53 @@ class Distilling(Training):
     """A training towards probabilities instead of tokens."""
 
     soft: Mapping[TrainRow, Soft]
+    beside: Beside | None = None
 
     def _gradients(self, chosen: Sequence[int]) -> float:
+        """The mean loss of the examples' labelled tokens; its gradients and those of the other rows' mean are added."""
         rows = [self.rows[index] for index in chosen]
-        labelled = sum(row.labelled for row in rows)
+        taught = [self.soft.get(row) for row in rows]
+        weights = [1.0 / sum(row.labelled for row in rows)] * len(rows)
+        if self.beside is not None and self.recipe.replay:
+            kept = self.beside.of_step(self.state.step, self.recipe.replay, seed=self.seed)
+            taught += [self.beside.soft[row] for row in kept]
+            weights += [1.0 / sum(row.labelled for row in kept)] * len(kept)
+            rows += kept
         loss = 0.0
         for part in fill(rows, self.recipe.pass_tokens):
             tree = grow([rows[at] for at in part], self.module.device)
             logprobs = torch.log_softmax(label_logits(self.module, tree, shared=self.note is None), dim=-1)
-            ids, weights = self._targets([rows[at] for at in part], logprobs)
-            share = -(weights * logprobs.gather(1, ids)).sum() / labelled
-            share.backward()
-            loss += share.item()
+            ids, probabilities = _targets([(rows[at], taught[at]) for at in part], logprobs)
+            losses = _cross_entropy(logprobs.gather(1, ids), probabilities)
+            share = losses * torch.tensor([weights[at] for at in part], device=losses.device)[tree.row_of]
+            share.sum().backward()
+            own = torch.tensor([at < len(chosen) for at in part], device=losses.device)[tree.row_of]
+            loss += float(share.detach()[own].sum())
             self.state.tokens_run += tree.tokens
         self.state.tokens += sum(len(row.input_ids) for row in rows)
         return loss
 
-    def _targets(self, rows: Sequence[TrainRow], like: Any) -> tuple[Any, Any]:
-        """[labelled tokens, KEPT] ids and their weights, in the order of a tree's labels: row by row."""
-        ids: list[tuple[int, ...]] = []
-        weights: list[tuple[float, ...]] = []
-        width = min(KEPT, like.shape[-1])
-        for row in rows:
-            if row in self.soft:
-                ids += self.soft[row].ids
-                weights += self.soft[row].probabilities
-            else:
-                ids += [(token, *[0] * (width - 1)) for token in row.input_ids[row.labels_from :]]
-                weights += [(1.0, *[0.0] * (width - 1))] * row.labelled
-        return torch.tensor(ids, device=like.device), torch.tensor(weights, dtype=like.dtype, device=like.device)
+
+def _cross_entropy(logprobs: Any, weights: Any) -> Any:
+    """[labels] from [labels, KEPT] of the student and of the teacher: what is not kept counts as one more token.
+
+    Without that one, a student that is the teacher would be taught to forget all rare words.
+    """
+    rest = (1.0 - weights.sum(-1)).clamp(min=0.0)
+    others = torch.log((1.0 - logprobs.exp().sum(-1)).clamp(min=SMALLEST))
+    return -(weights * logprobs).sum(-1) - torch.where(rest > SMALLEST, rest * others, 0.0)
+
+
+def _targets(rows: Sequence[tuple[TrainRow, Soft | None]], like: Any) -> tuple[Any, Any]:
+    """[labelled tokens, KEPT] ids and their weights, in the order of a tree's labels: row by row."""
+    ids: list[tuple[int, ...]] = []
+    weights: list[tuple[float, ...]] = []
+    width = min(KEPT, like.shape[-1])
+    for row, soft in rows:
+        if soft is not None:
+            ids += soft.ids
+            weights += soft.probabilities
+        else:
+            ids += [(token, *[0] * (width - 1)) for token in row.input_ids[row.labels_from :]]
+            weights += [(1.0, *[0.0] * (width - 1))] * row.labelled
+    return torch.tensor(ids, device=like.device), torch.tensor(weights, dtype=like.dtype, device=like.device)

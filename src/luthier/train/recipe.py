@@ -41,6 +41,8 @@ class Recipe:
     """Evenly spaced, the last one at the epoch's end. Each leaves a checkpoint, the best of which is returned."""
     dev_examples: int = 200
     """Dev examples that a check scores at most: a seeded choice, the same for all checks."""
+    replay: int = 0
+    """Rows a step, beside the examples, of what the model said before it was fine-tuned (`train.replay`)."""
     pass_tokens: int = 512
     """Distinct tokens run at once at most (a longer example runs alone): bounds the memory, changes no gradient."""
 
