@@ -1,7 +1,7 @@
 """Fine-tuning on a CPU: luthier's loop against TRL's SFTTrainer, step by step on the same rows.
 
     python benchmarks/train.py [--steps 10] [--rounds 1] [--save benchmarks/results/train.json]
-    python benchmarks/train.py --seeds 0 1 2
+    python benchmarks/train.py --seeds 0 1 2 [--replay 0 1]
     python benchmarks/train.py --curve DATA --minutes 30          # a folder that has banking77/*.csv
 
 One example: "Who was Galileo ?" under the system message "Classify.", answered "HUM": 24 tokens, three of which are
@@ -10,7 +10,7 @@ all linear layers. It chooses its batches; luthier then takes the very same batc
 rates, so that both must end at the same dev loss. Each side is a process of its own (two threads, fp32) and does one
 step more, which is not counted. The ceiling is what the matrix products of the model's own layers (forward, backward,
 and those of the adapter) would allow if nothing else took time. `--seeds` and `--curve` score what comes out: the first
-the demo's fine-tune on all sealed test questions, the second banking77 by the number of examples. The last line is one
+the demo's fine-tune on all sealed test questions (and by what it forgot, with and without replay), the second banking77 by the number of examples. The last line is one
 JSON object.
 """
 
@@ -37,10 +37,12 @@ from machine import describe
 from luthier import demo
 from luthier.models import catalog, prepare
 from luthier.rungs.lora import Lora
-from luthier.rungs.tuned import Student
+from luthier.rungs.tuned import Student, TunedPredictor
 from luthier.stats import wilson
 from luthier.task import load_task
+from luthier.train.guard import Guard, Memory, certify
 from luthier.train.recipe import Recipe
+from luthier.train.suites import GENERAL_TEXT
 from luthier.types import Constraints, Example, FitContext, Label, Target, Task, TaskSpec
 
 HERE = Path(__file__).parent
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="how often both sides run, in turns")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", nargs="+", type=int, help="score the demo's fine-tune for each seed instead")
+    parser.add_argument("--replay", nargs="+", type=int, default=[1], help="with --seeds: rows a step of replay, each")
     parser.add_argument("--curve", type=Path, help="score banking77 by the number of examples instead: its folder")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the curve may take")
     parser.add_argument("--save", type=Path, help="also write the figures to this file, beside what is there")
@@ -66,7 +69,7 @@ def main() -> None:
     figures |= {"threads": options.threads, "load_before": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as scratch:
         if options.seeds:
-            name, found = "seeds", seeds(options.seeds, Path(scratch))
+            name, found = "seeds", seeds(options.seeds, options.replay, Path(scratch))
         elif options.curve:
             name, found = "curve", curve(options.curve, options.minutes, Path(scratch))
         else:
@@ -146,20 +149,38 @@ def told(name: str, found: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- what comes out
 
 
-def seeds(chosen: Sequence[int], scratch: Path) -> dict[str, Any]:
-    """The demo's fine-tune for each seed, on all sealed test questions: nothing is chosen by them."""
+def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[str, Any]:
+    """The demo's fine-tune for each seed, on all sealed test questions and by the guard: nothing is chosen by them."""
     task = routing(scratch)
     student = catalog.open_model(MODEL)
-    found = []
-    for seed in chosen:
-        row = fitted(task.spec, task.train, task.dev, list(task.test.order), student, seed, scratch / str(seed))
-        found.append({"seed": seed, **row})
-        print(f"seed {seed}: accuracy {row['accuracy']:.3f} in {row['fit_seconds']:.0f} s", flush=True)
-    accuracies = [row["accuracy"] for row in found]
-    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    said = "" if spread is None else f", standard deviation {spread:.4f}, from {min(accuracies)} to {max(accuracies)}"
-    print(f"mean {statistics.fmean(accuracies):.4f}{said}")
-    return {"mean": statistics.fmean(accuracies), "deviation": spread, "runs": found}
+    guard, kept = Guard.of(task.spec.guard), Memory()
+    found: dict[str, Any] = {}
+    for replay in replays:
+        spec = replace(task.spec, training=replace(task.spec.training, replay=replay))
+        rows = []
+        for seed in chosen:
+            folder = scratch / f"{replay}-{seed}"
+            predictor, row = fitted(spec, task.train, task.dev, list(task.test.order), student, seed, folder)
+            forgot = certify(guard, predictor, kept=kept)
+            suites = {one.suite: (one.status, asdict(one.difference)) for one in forgot.suites if one.difference}
+            rows.append(
+                {"seed": seed, **row, "guard": forgot.answer, "suites": suites, "guard_seconds": forgot.seconds}
+            )
+            text = suites[GENERAL_TEXT][1]
+            print(
+                f"replay {replay}, seed {seed}: accuracy {row['accuracy']:.3f}, fitted in {row['fit_seconds']:.0f} s; "
+                f"guard {forgot.answer} in {forgot.seconds:.0f} s, general text {text['mean']:+.3f} "
+                f"[{text['low']:+.3f}, {text['high']:+.3f}]",
+                flush=True,
+            )
+        accuracies = [row["accuracy"] for row in rows]
+        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+        said = (
+            "" if spread is None else f", standard deviation {spread:.4f}, from {min(accuracies)} to {max(accuracies)}"
+        )
+        print(f"replay {replay}: mean {statistics.fmean(accuracies):.4f}{said}", flush=True)
+        found[f"replay {replay}"] = {"mean": statistics.fmean(accuracies), "deviation": spread, "runs": rows}
+    return found
 
 
 def curve(folder: Path, minutes: float, scratch: Path) -> dict[str, Any]:
@@ -178,7 +199,7 @@ def curve(folder: Path, minutes: float, scratch: Path) -> dict[str, Any]:
                 size = int(size * (left / SHARE_FOR_SCORING - last["test_seconds"]) / (needed - last["test_seconds"]))
                 if size < 1.2 * last["examples"]:
                     break
-        row = fitted(spec, train[:size], dev, test, student, 0, scratch / str(size))
+        _, row = fitted(spec, train[:size], dev, test, student, 0, scratch / str(size))
         points.append({"examples": size, **row})
         print(
             f"{size:6,} examples: accuracy {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {len(test)}, "
@@ -199,7 +220,7 @@ def fitted(
     student: Any,
     seed: int,
     workdir: Path,
-) -> dict[str, Any]:
+) -> tuple[TunedPredictor, dict[str, Any]]:
     began = time.perf_counter()
     predictor = Lora().fit(spec, train, dev, FitContext({"student": student}, seed, workdir))
     fit_seconds = time.perf_counter() - began
@@ -207,7 +228,7 @@ def fitted(
     predictions = predictor.predict([example.input for example in test])
     right = sum(prediction.output in example.references for prediction, example in zip(predictions, test, strict=True))
     low, high = wilson(right, len(test), 0.95)
-    return {
+    return predictor, {
         "accuracy": round(right / len(test), 4),
         "low": round(low, 4),
         "high": round(high, 4),
