@@ -10,8 +10,8 @@ all linear layers. It chooses its batches; luthier then takes the very same batc
 rates, so that both must end at the same dev loss. Each side is a process of its own (two threads, fp32) and does one
 step more, which is not counted. The ceiling is what the matrix products of the model's own layers (forward, backward,
 and those of the adapter) would allow if nothing else took time. `--seeds` and `--curve` score what comes out: the first
-the demo's fine-tune on all sealed test questions (and by what it forgot, with and without replay), the second banking77 by the number of examples. The last line is one
-JSON object.
+the demo's fine-tune on all sealed test questions (and by what it forgot, with and without replay), the second banking77
+by the number of examples. The last line is one JSON object.
 """
 
 from __future__ import annotations
