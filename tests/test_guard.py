@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from luthier.rungs.dpo import Dpo
 from luthier.rungs.full import Full
 from luthier.rungs.lora import Lora
 from luthier.rungs.own_tasks import OwnTask
-from luthier.rungs.repair import MORE_REPLAY, Trial, choose, repaired, with_replay
+from luthier.rungs.repair import MORE_REPLAY, Trial, anew, choose, repaired
 from luthier.rungs.tuned import TunedPredictor
 from luthier.testing import RungContract
 from luthier.train.general import General, dev_part, documentation, general
@@ -423,39 +423,43 @@ def test_a_fine_tune_that_forgets_too_much_is_raced_at_less_strength(tmp_path: P
     assert repaired(predictor, off, dev, context) == (predictor, {})
 
 
-def test_where_no_strength_will_do_it_is_trained_again_with_replay(tmp_path: Path) -> None:
-    """The certificate's side of it, that replay keeps what the base said, is in test_replay.py."""
+def test_where_no_strength_will_do_it_is_trained_anew(tmp_path: Path) -> None:
+    """What replay keeps is shown in test_replay.py."""
     task = TunedTask()
     predictor, spec, dev, context = task.fit(tmp_path / "plain", tiny_model())
-    keeping, (_, train, _) = with_replay(task.rung, Training()), task.make_task()
-    assert keeping is not None
-    assert keeping.recipe == replace(QUICK.recipe, replay=MORE_REPLAY)
-    fitted: list[FitContext] = []
+    ways, (_, train, _) = anew(task.rung, Training()), task.make_task()
+    assert {way: (rung.recipe.replay, rung.recipe.epochs) for way, rung in ways.items()} == {
+        "more replay": (MORE_REPLAY, QUICK.recipe.epochs),
+        "more replay, half as long": (MORE_REPLAY, QUICK.recipe.epochs // 2),
+    }
+    fitted: list[Path] = []
 
-    def again(given: FitContext) -> Any:
-        fitted.append(given)
-        return keeping.fit(spec, train, dev, given)
+    def fitting(rung: Rung) -> Callable[[FitContext], Any]:
+        def fit(given: FitContext) -> Any:
+            fitted.append(given.workdir)
+            return rung.fit(spec, train, dev, given)
 
+        return fit
+
+    again = {way: fitting(rung) for way, rung in ways.items()}
     hopeless = replace(RULES, nll_margin=1e-9, kl_ceiling=1e-9)
     raced, told = repaired(predictor, replace(spec, guard=hopeless), dev, context, again)
-    assert [(trial["replay"], trial["scale"]) for trial in told["strengths tried"]] == [
-        (replay, scale) for replay in (False, True) for scale in (1.0, 0.75, 0.5, 0.25)
-    ]
-    assert raced is predictor, "replay that repairs nothing is not raced"
-    assert "trained with replay" not in told
-    assert fitted[0].workdir != context.workdir, "the checkpoint of the other training stays"
+    tried = [(trial["way"], trial["scale"]) for trial in told["strengths tried"]]
+    assert tried == [(way, scale) for way in ("", *ways) for scale in (1.0, 0.75, 0.5, 0.25)]
+    assert raced is predictor, "what repairs nothing is not raced"
+    assert "trained anew" not in told
+    assert len({context.workdir, *fitted}) == 3, "no training overwrites the checkpoint of another"
 
     lenient = replace(RULES, nll_margin=99.0, kl_ceiling=99.0)
     _, told = repaired(predictor, replace(spec, guard=lenient), dev, context, again)
-    assert len(fitted) == 1, "nothing to repair"
+    assert len(fitted) == 2, "there is nothing to repair"
     assert len(told["strengths tried"]) == 1
 
 
-def test_only_rungs_that_learn_from_rows_are_trained_with_replay() -> None:
-    assert with_replay(Dpo(), Training()) is None
-    assert with_replay(Full(), Training("trl")) is None
-    assert with_replay(Full(), Training(processes=2)) is None
-    assert with_replay(Full(), Training()).recipe == replace(Full().recipe, replay=MORE_REPLAY)  # type: ignore[union-attr]
+def test_only_rungs_that_learn_from_rows_in_luthiers_own_loop_are_trained_anew() -> None:
+    assert anew(Dpo(), Training()) == {}
+    assert anew(Full(), Training("trl")) == anew(Full(), Training(processes=2)) == {}
+    assert list(anew(Full(), Training(epochs=2))) == ["more replay"], "a person has said how long"
 
 
 def test_what_was_fitted_is_what_the_guard_can_look_at(tmp_path: Path) -> None:

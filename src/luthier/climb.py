@@ -28,7 +28,7 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
 from luthier.rungs.consistency import Rewordable, consistency
-from luthier.rungs.repair import Scalable, repaired, search_content, with_replay
+from luthier.rungs.repair import Scalable, anew, repaired, search_content
 from luthier.store import FitRecord, RunRecord, Store
 from luthier.task import load_task
 from luthier.train.forecast import Fitting, forecast, seconds_left
@@ -394,8 +394,12 @@ class _Climb:
         """What to race: a fine-tune that forgets too much at its full strength has less, or is trained with replay."""
         if not isinstance(predictor, Scalable):
             return predictor, {}
-        task, keeping = self.task, with_replay(rung, self.task.spec.training)
-        again = None if keeping is None else lambda given: keeping.fit(task.spec, task.train, task.dev, given)
+        task = self.task
+
+        def fitting(other: Rung) -> Callable[[FitContext], Predictor]:
+            return lambda given: other.fit(task.spec, task.train, task.dev, given)
+
+        again = {way: fitting(other) for way, other in anew(rung, task.spec.training).items()}
         return repaired(predictor, task.spec, task.dev, context, again)
 
     def _guarded(self, predictor: Predictor, run: EvalRun) -> EvalRun:

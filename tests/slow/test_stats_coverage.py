@@ -8,7 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builders import eval_run, spec
+from scipy.stats import binom
+
+from luthier.report.verdict import decide
+from luthier.types import Constraints, Target
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +95,30 @@ def test_races_replayed_on_real_outcomes() -> None:
     paired = replay["paired"]
     assert [paired[key] for key in ("difference", "se_paired", "se_unpaired")] == [0.0432, 0.0144, 0.0188]
     assert [paired["only_a"], paired["only_b"]] == [209, 152]
+
+
+def test_where_all_rungs_are_equally_good_a_fine_tune_wins_no_more_often_than_promised() -> None:
+    """Trap 21: three candidates on the target itself, which none of them provably meets, looked at after each example.
+
+    A fixed interval at the same looks would let one win in about a third of the races: see the peeking above.
+    """
+    target = Target("accuracy", 0.85)
+    rng, ladders, alpha = np.random.default_rng(21), 400, target.alpha / 3
+    wins = {"few-shot": 0, "retrieved-shots": 0, "lora": 0}
+    for _ in range(ladders):
+        runs = [
+            eval_run(
+                [float(hit) for hit in rng.random(300) < target.at_least],
+                name=name,
+                rank=rank,
+                alpha=alpha,
+                guarded=name == "lora",
+            )
+            for name, rank in (("few-shot", 50), ("retrieved-shots", 60), ("lora", 70))
+        ]
+        chosen = decide(runs, {}, target, Constraints(), task=spec(target)).chosen
+        if chosen is not None:
+            wins[chosen] += 1
+    assert wins["lora"] <= binom.ppf(0.999, ladders, alpha), wins
+    assert sum(wins.values()) <= binom.ppf(0.999, ladders, target.alpha), wins
+    assert sum(wins.values()) > 0, "a simulation in which nothing can win shows nothing"

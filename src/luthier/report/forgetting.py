@@ -135,8 +135,8 @@ def _sentence(part: str) -> str:
 def strengths(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each strength of a fine-tune that was tried scores on dev and costs elsewhere; nothing where one was.
 
-    `x` and `y` are the place of the point in a box of 100 by 100: its loss on general text from 0 to the largest, to
-    the right, and its dev score from 0 to 1, upwards.
+    `first`: of the first training, not of one anew. `x` and `y` are the place of the point in a box of 100 by 100: its
+    loss on general text from 0 to the largest, to the right, and its dev score from 0 to 1, upwards.
     """
     tried: Sequence[Mapping[str, Any]] = fit.get("strengths tried", ())
     if len(tried) < 2:
@@ -144,13 +144,14 @@ def strengths(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
     most = max(max(trial["text_lost"], 0.0) for trial in tried) or 1.0
     return [
         {
-            "strength": f"{trial['scale']:g}",
+            "strength": f"{trial['scale']:g}" + (f", {trial['way']}" if trial.get("way") else ""),
+            "first": not trial.get("way"),
             "score": percent(trial["dev_score"]),
             "lost": f"{trial['text_lost']:+.3f}".replace("-", MINUS),
             "within": trial["within"],
-            "raced": trial["scale"] == fit.get("strength"),
+            "raced": (trial["scale"], trial.get("way", "")) == (fit.get("strength"), fit.get("trained anew", "")),
             "x": round(100 * max(trial["text_lost"], 0.0) / most, 2),
             "y": round(100 - 100 * trial["dev_score"], 2),
         }
-        for trial in sorted(tried, key=lambda trial: trial["scale"])
+        for trial in sorted(tried, key=lambda trial: (trial.get("way", ""), trial["scale"]))
     ]

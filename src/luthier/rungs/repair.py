@@ -44,7 +44,7 @@ class Trial:
     """A strength, what it scores on dev (mean and standard error), and what it costs on the guard's dev texts.
 
     `text_lost` is the mean loss on general text in nats a token; `within`: the guard's dev part has nothing against it;
-    `replay`: it is one of the fine-tune that was trained with replay.
+    `way`: how the fine-tune was trained anew, empty for the first training.
     """
 
     scale: float
@@ -52,7 +52,7 @@ class Trial:
     dev_se: float
     text_lost: float
     within: bool
-    replay: bool = False
+    way: str = ""
 
     def clear_of(self, at_least: float) -> bool:
         return self.within and self.dev_score - self.dev_se >= at_least
@@ -61,24 +61,25 @@ class Trial:
 def choose(trials: Sequence[Trial], at_least: float) -> Trial:
     """Which trial to race: of those within the margins, the smallest strength that is clear of the target on dev.
 
-    One without replay goes before one with it. Clear means by a standard error. Where none is clear, the best on dev
-    within the margins; where none is within, the full strength without replay, which the certificate will judge.
+    `trials` are in the order in which ways were tried, and an earlier way goes before a later one. Clear means by a
+    standard error. Where none is clear, the best on dev within the margins; where none is within, the first training at
+    its full strength, which the certificate will judge.
 
     >>> full, half = Trial(1.0, 0.93, 0.02, 0.12, False), Trial(0.5, 0.90, 0.03, 0.03, True)
     >>> choose([full, half, Trial(0.25, 0.86, 0.03, 0.01, True)], 0.85).scale
     0.5
     >>> choose([full, half], 0.95).scale, choose([full], 0.85).scale
     (0.5, 1.0)
-    >>> choose([full, half, Trial(1.0, 0.92, 0.01, 0.02, True, replay=True)], 0.9).replay
-    True
+    >>> choose([full, half, Trial(1.0, 0.92, 0.01, 0.02, True, "more replay")], 0.9).way
+    'more replay'
     """
     within = [trial for trial in trials if trial.within]
     clear = [trial for trial in within if trial.clear_of(at_least)]
     if clear:
-        return min(clear, key=lambda trial: (trial.replay, trial.scale))
+        return min((trial for trial in clear if trial.way == clear[0].way), key=lambda trial: trial.scale)
     if within:
         return max(within, key=lambda trial: (trial.dev_score, trial.scale))
-    return max(trials, key=lambda trial: (not trial.replay, trial.scale))
+    return max((trial for trial in trials if trial.way == trials[0].way), key=lambda trial: trial.scale)
 
 
 def search_content(rules: GuardRules) -> tuple[Any, ...]:
@@ -91,11 +92,19 @@ def search_content(rules: GuardRules) -> tuple[Any, ...]:
     return (VERSION, texts, rules.documents, rules.document_tokens, rules.items, margins)
 
 
-def with_replay(rung: Any, training: Training) -> Any | None:
-    """The rung with more replay in its recipe; None where it does not learn from rows, or TRL has to train it."""
+def anew(rung: Any, training: Training) -> dict[str, Any]:
+    """The rung as it may be trained anew, by what is different: more replay, and then also an earlier stop.
+
+    None where the rung does not learn from rows, or where TRL has to train it; no earlier stop where a person said how
+    many epochs there are to be.
+    """
     if training.needs_trl or not getattr(rung, "replays", False):
-        return None
-    return replace(rung, recipe=replace(rung.recipe, replay=MORE_REPLAY))
+        return {}
+    recipe = replace(rung.recipe, replay=MORE_REPLAY)
+    found = {"more replay": replace(rung, recipe=recipe)}
+    if training.epochs is None and recipe.epochs > 1:
+        found["more replay, half as long"] = replace(rung, recipe=replace(recipe, epochs=recipe.epochs // 2))
+    return found
 
 
 def repaired(
@@ -103,12 +112,13 @@ def repaired(
     task: TaskSpec,
     dev: Sequence[Example],
     context: FitContext,
-    again: Callable[[FitContext], Any] | None = None,
+    again: Mapping[str, Callable[[FitContext], Any]] | None = None,
 ) -> tuple[Any, Mapping[str, Any]]:
-    """The predictor to race and its strength, and what to tell of the search: chosen on dev and the guard's dev part.
+    """The predictor to race at its strength, and what to tell of the search: chosen on dev and the guard's dev part.
 
     Nothing is searched where the guard's dev part has nothing against the full strength or where `[guard] repair` is
-    off. `again` trains anew with replay: it is called where no strength is clear of the target and within the margins.
+    off. `again` are ways to train it anew, by name: each is tried where nothing before it is clear of the target within
+    the margins.
     """
     from luthier.train.guard import Guard, Memory
 
@@ -116,18 +126,20 @@ def repaired(
         return predictor, {}
     search = _Search(predictor, task, _sample(dev, context.seed), context, Guard.of_dev(task.guard), Memory())
     trials, told = search.all()
-    searches = {False: search}
-    if again is not None and not any(trial.clear_of(task.target.at_least) for trial in trials):
-        context = replace(context, workdir=context.workdir / "replay")
-        context.workdir.mkdir(parents=True, exist_ok=True)
-        searches[True] = replace(search, predictor=again(context), context=context, replay=True)
-        more, also = searches[True].all()
+    searches = {search.way: search}
+    for way, fit in (again or {}).items():
+        if any(trial.clear_of(task.target.at_least) for trial in trials):
+            break
+        given = replace(context, workdir=context.workdir / way.replace(" ", "-"))
+        given.workdir.mkdir(parents=True, exist_ok=True)
+        searches[way] = replace(search, predictor=fit(given), context=given, way=way)
+        more, also = searches[way].all()
         trials, told = [*trials, *more], {**told, **also}
     best = choose(trials, task.target.at_least)
     told = {"strength": best.scale, "strengths tried": [asdict(trial) for trial in trials], **told}
-    if best.replay:
-        told["trained with replay"] = f"{MORE_REPLAY} rows a step of what the model said by itself before"
-    return searches[best.replay].at(best.scale), told
+    if best.way:
+        told["trained anew"] = best.way
+    return searches[best.way].at(best.scale), told
 
 
 def _sample(dev: Sequence[Example], seed: int) -> list[Example]:
@@ -147,7 +159,7 @@ class _Search:
     context: FitContext
     guard: Any
     kept: Any
-    replay: bool = False
+    way: str = ""
 
     def all(self) -> tuple[list[Trial], dict[str, Any]]:
         """The full strength, and the others where it is not within the margins; with why there are no others."""
@@ -168,7 +180,7 @@ class _Search:
         from luthier.train.suites import GENERAL_TEXT
 
         predictor = self.at(scale)
-        what = f"looking for what was forgotten, at a strength of {scale:g}{' with replay' if self.replay else ''}"
+        what = f"looking for what was forgotten, at a strength of {scale:g}{self.way and f' ({self.way})'}"
 
         def working(text: str, done: int, total: int) -> None:
             self.context.working(f"{what}: {text}", done, total)
@@ -185,5 +197,5 @@ class _Search:
             float(np.std(scores)) / math.sqrt(len(scores)),
             text.difference.mean if text.difference else math.inf,
             text.status in ("passed", "refused") and not any(suite.beyond for suite in found.suites),
-            self.replay,
+            self.way,
         )

@@ -27,7 +27,7 @@ class GuardSection(Section):
         default=_DEFAULT.repair,
         description=(
             "Where a fine-tune forgets too much of the guard's own development texts, try it at three quarters, half "
-            "and a quarter of its strength before it is raced."
+            "and a quarter of its strength before it is raced, then train it anew with more replay, then half as long."
         ),
     )
     alpha: float = Field(

@@ -262,7 +262,7 @@ def divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]], an
 
     An answer that a limit cut has no end of turn to look at. Prompts without an answer are left out.
     """
-    found = []
+    rows: list[tuple[list[int], int]] = []
     for prompt, answer, stopped in zip(prompts, answers.texts, answers.values, strict=True):
         ids = base.chat.prompt_ids(prompt)
         try:
@@ -271,23 +271,23 @@ def divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]], an
             continue
         row = row if stopped else row[:-1]
         if len(row) > len(ids):
-            found.append(_kl(base, tuned, row, len(ids)))
-    return found
+            rows.append((row, len(ids)))
+    return _kl(base, tuned, rows)
 
 
 def first_word_divergence(base: Any, tuned: Any, prompts: Sequence[tuple[Message, ...]]) -> list[float]:
     """KL(base || tuned) of the first token of an answer, in nats, for each prompt."""
     rows = [base.chat.prompt_ids(prompt) for prompt in prompts]
-    return [_kl(base, tuned, [*row, row[-1]], len(row)) for row in rows if len(row) < base.context_tokens]
+    return _kl(base, tuned, [([*row, row[-1]], len(row)) for row in rows if len(row) < base.context_tokens])
 
 
-def _kl(base: Any, tuned: Any, row: Sequence[int], start: int) -> float:
-    """The mean over the tokens of the row from `start` on; each is looked at where it is predicted."""
-    logprobs = []
-    with torch.inference_mode():
-        for model in (base, tuned):
-            ids = torch.tensor([list(row[:-1])], device=model.module.device)
-            logits = model.module(input_ids=ids, use_cache=False).logits[0, start - 1 :].float()
-            logprobs.append(torch.log_softmax(logits, dim=-1))
-        before, after = logprobs
-        return float((before.exp() * (before - after)).sum(-1).mean())
+def _kl(base: Any, tuned: Any, rows: Sequence[tuple[Sequence[int], int]]) -> list[float]:
+    """For each row the mean over its tokens from a place on; each is looked at where it is predicted."""
+    found = [0.0] * len(rows)
+    asked = [list(row[:-1]) for row, _ in rows]
+    for (indices, before), (_, after) in zip(_passes(base.module, asked), _passes(tuned.module, asked), strict=True):
+        for index, of_base, of_tuned in zip(indices, before, after, strict=True):
+            some = slice(rows[index][1] - 1, len(asked[index]))
+            one, other = (torch.log_softmax(logits[some], dim=-1) for logits in (of_base, of_tuned))
+            found[index] = float((one.exp() * (one - other)).sum(-1).mean())
+    return found
