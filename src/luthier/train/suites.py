@@ -174,8 +174,9 @@ def _passes(module: Any, rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[i
         longest = len(rows[order[-1]])
         part, order = order[-max(1, PASS_TOKENS // longest) :], order[: -max(1, PASS_TOKENS // longest)]
         padded = [[*rows[at], *[0] * (longest - len(rows[at]))] for at in part]
-        with torch.inference_mode():
-            yield part, module(input_ids=torch.tensor(padded, device=module.device), use_cache=False).logits.float()
+        with torch.inference_mode():  # and not while others run: two of these may take turns
+            logits = module(input_ids=torch.tensor(padded, device=module.device), use_cache=False).logits.float()
+        yield part, logits
 
 
 # ---------------------------------------------------------------- two choices
