@@ -44,7 +44,7 @@ def test_a_rung_trains_where_the_task_says(tmp_path: Path) -> None:
     told, texts = {}, {}
     for name in ("loop", "trl"):
         events: list[Event] = []
-        task = replace(spec, training=Training(name))  # type: ignore[arg-type]
+        task = replace(spec, training=Training(name, replay=0))  # type: ignore[arg-type]
         context = FitContext({"student": student}, 0, tmp_path / name, "lora@tiny", listen=events.append)
         predictor = QUICK.fit(task, train, dev, context)
         told[name] = predictor.describe()
@@ -66,7 +66,13 @@ def test_the_section_reads_as_it_is_written(tmp_path: Path) -> None:
     chosen = load_task(path)
     assert chosen.spec.training == Training("trl", 2)
     assert chosen.fingerprint != plain.fingerprint
-    for wrong in ('backend = "deepspeed"', 'backend = "loop"\nprocesses = 2', "processes = 0"):
+    for wrong in (
+        'backend = "deepspeed"',
+        'backend = "trl"\nreplay = 1',
+        "replay = -1",
+        'backend = "loop"\nprocesses = 2',
+        "processes = 0",
+    ):
         path.write_text(f"{toml}[training]\n{wrong}\n")
         with pytest.raises(SpecError, match=r"\[training\]"):
             load_task(path)

@@ -163,7 +163,7 @@ class Lesson:
 
         `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
         """
-        from luthier.train.backend import fine_tune
+        from luthier.train.backend import check_rows, fine_tune
         from luthier.train.distil import distil
         from luthier.train.rates import RATES, choose_rate
         from luthier.train.replay import replay_of
@@ -171,6 +171,7 @@ class Lesson:
         def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
             trained = self.student.base.module if module is None else module()
             if self.soft or recipe.replay:
+                check_rows(rows, dev, recipe)
                 return distil(
                     trained,
                     rows,

@@ -32,7 +32,7 @@ def fine_tune(
     Also raises DataError where the examples cannot teach anything, MissingExtra where TRL is needed and not installed,
     and what `worker.shared` raises.
     """
-    _check(rows, dev, recipe)
+    check_rows(rows, dev, recipe)
     given: dict[str, Any] = {
         "seed": seed,
         "workdir": workdir,
@@ -49,8 +49,8 @@ def fine_tune(
     return trl.fine_tune(module, rows, dev, recipe, **given)
 
 
-def _check(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
-    """No rows at all are left to the backends."""
+def check_rows(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
+    """DataError where the rows cannot teach anything; no rows at all are left to the backends."""
     if 0 < len(rows) < recipe.step_examples:
         raise DataError(
             f"{len(rows)} training examples are fewer than the {recipe.step_examples} of a single step",
