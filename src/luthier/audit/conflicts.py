@@ -100,7 +100,7 @@ def ceiling(asked: Sequence[Sequence[str]]) -> tuple[Estimate, Estimate] | None:
 
     >>> agreement, best = ceiling([["a", "a"]] * 90 + [["a", "b"]] * 10 + [["a"]] * 900)
     >>> [round(value, 3) for value in (agreement.mean, best.low, best.mean, best.high)]
-    [0.9, 0.824, 0.953, 0.977]
+    [0.9, 0.824, 0.952, 0.978]
     """
     several = [Counter(answers) for answers in asked if len(answers) > 1]
     if not several:

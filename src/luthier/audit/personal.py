@@ -29,13 +29,15 @@ _CARD = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){11,18}(?![\w]|[.,-]\d)")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"(?<![\w.])(?<!version )(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+# no digit may follow, nor a group of them: what is longer is something else
+_END = r"(?!\w|[ .,/-]?\d)"
 _PHONES = (
     # with its country: +49 (0)30 1234567, 0044 20 7946 0958
-    re.compile(r"(?<![\w+])(?:\+|00)[1-9]\d{0,2}[ ./-]{0,2}(?:\(0?\d{1,4}\)[ ./-]?)?\d(?:[ ./-]?\d){4,12}(?![\w])"),
+    re.compile(r"(?<![\w+])(?:\+|00)[1-9]\d{0,2}[ ./-]{0,2}(?:\(0?\d{1,4}\)[ ./-]?)?\d(?:[ ./-]?\d){4,12}" + _END),
     # with its area: 030 1234567, (020) 7946 0958, 09061701461
-    re.compile(r"(?<![\w.,+/-])(?:\(0\d{1,4}\)|0\d{1,4})[ ./-]{0,2}\d(?:[ ./-]?\d){4,10}(?![\w]|[.,/-]\d)"),
+    re.compile(r"(?<![\w.,+/-])(?:\(0\d{1,4}\)|0\d{1,4})[ ./-]{0,2}\d(?:[ ./-]?\d){4,10}" + _END),
     # North America: (212) 555-0147, 212-555-0147, 1-212-555-0147
-    re.compile(r"(?<![\w.,+/-])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}(?![\w]|[.,/-]\d)"),
+    re.compile(r"(?<![\w.,+/-])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}" + _END),
 )
 _DATE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}(?!\d)|\d{4}([./-])\d{1,2}\2\d{1,2}(?!\d)|00?\d:\d\d")
 
@@ -172,8 +174,8 @@ def _ip_addresses(text: str) -> Spans:
 def _phones(text: str) -> Spans:
     for pattern in _PHONES:
         for match in pattern.finditer(text):
-            digits = sum(map(str.isdecimal, match[0]))
-            if 8 <= digits <= 15 and not _DATE.match(match[0]):
+            digits = [sign for sign in match[0] if sign.isdecimal()]
+            if 8 <= len(digits) <= 15 and len(set(digits)) > 1 and not _DATE.match(match[0]):
                 yield match.span()
 
 

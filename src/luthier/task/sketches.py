@@ -180,9 +180,9 @@ def jaccard(forms: Sequence[str], left: Rows, right: Rows) -> NDArray[np.float64
     found = np.empty(len(left), dtype=np.float64)
     work = np.cumsum(lengths[left] + lengths[right] + 1)
     first = 0
-    while first < len(left):  # a few megabytes of shingles at once, whatever the lengths
+    while first < len(left):  # few enough shingles at once to stay in the cache
         reached = work[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(work, reached + (_BLOCK << 4))))
+        last = max(first + 1, int(np.searchsorted(work, reached + 2 * _BLOCK)))
         found[first:last] = _jaccard(forms, left[first:last], right[first:last])
         first = last
     return found
