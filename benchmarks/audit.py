@@ -158,7 +158,7 @@ class Planted:
         self.lines: list[tuple[str, str, str, int]] = [(text, label, "", at) for at, (text, label) in enumerate(train)]
         self.test, n = test, len(train)
         long = [at for at in range(n) if len(train[at][0]) >= 30]
-        chosen = rng.sample(long, round((SHARES["copies"] + SHARES["near"] + SHARES["flips"]) * n) + 5 * PIECES)
+        chosen = rng.sample(long, sum(round(SHARES[kind] * n) for kind in ("copies", "near", "flips")) + 5 * PIECES)
         to = neighbours(train) if hard else {}
         labels = sorted({label for _, label in train})
         extra = []
@@ -329,7 +329,7 @@ def one_size(n: int, data: Path, queue: Any) -> None:
         "rows": n,
         "seconds": round(wall, 2),
         "cpu_seconds": round(cpu, 2),
-        "cpu_microseconds_per_row_and_log2": round(1e6 * cpu / (n * np.log2(n)), 3),
+        "cpu_microseconds_per_row_and_log2": round(float(1e6 * cpu / (n * np.log2(n))), 3),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
         "gb_before": round(before / 1e6, 3),
         "pairs": len(pairs),

@@ -87,7 +87,7 @@ def test_clean_data_shows_nothing_but_its_power(tmp_path: Path) -> None:
     found = audited(tmp_path, colour_rows(400))
     assert {each.kind for each in found.findings} <= {"near_duplicates", "power"}
     assert found.passes()
-    assert found.splits == {"train": 200, "dev": 60, "test": 140} or sum(found.splits.values()) <= 400
+    assert 0 < sum(found.splits.values()) <= 400
 
 
 def test_copies_are_named_with_their_lines(tmp_path: Path) -> None:
@@ -213,12 +213,13 @@ def test_a_majority_that_meets_the_target_is_told(tmp_path: Path) -> None:
     rows = [(text, "ham" if at % 10 else "spam") for at, (text, _) in enumerate(colour_rows(300))]
     finding = only(audited(tmp_path, rows, at_least=0.85), "class_balance")
     assert "always answers 'ham'" in finding.effect
-    assert only(audited(tmp_path / "high", rows, at_least=0.95), "class_balance").severity == "note" or True
+    higher = audited(tmp_path / "high", rows, at_least=0.95)
+    assert not any("always answers" in each.effect for each in higher.of_kind("class_balance"))
 
 
 def test_flipped_labels_are_found_in_train_and_dev_and_not_looked_for_in_test(tmp_path: Path) -> None:
     rows = colour_rows(600)
-    flipped = set(range(0, 600, 20))
+    flipped = set(random.Random(1).sample(range(600), 30))  # at random: a classifier would learn a pattern
     rows = [
         (text, {"warm": "cold", "cold": "warm"}[label] if at in flipped else label)
         for at, (text, label) in enumerate(rows)
@@ -351,7 +352,9 @@ def test_masking_makes_a_new_file_and_leaves_the_old_one(tmp_path: Path) -> None
 
 
 def reviewed(folder: Path, edit: Any) -> tuple[Any, Path]:
-    rows = [(text, label) for text, label in colour_rows(400, noise=20)]
+    wrong = set(random.Random(2).sample(range(400), 20))
+    other = {"warm": "cold", "cold": "warm"}
+    rows = [(text, other[label] if at in wrong else label) for at, (text, label) in enumerate(colour_rows(400))]
     material = material_at(project(folder, rows))
     _, found = audit_of(material)
     path = folder / "review.csv"

@@ -143,8 +143,8 @@ def _ceiling(asked: Sequence[Sequence[Row]], material: Material) -> Finding:
         of=len(asked),
         effect="no rung can be expected above the ceiling, however good it is"
         + (": this target cannot be met" if over else "")
-        + ". The estimate takes it that other inputs are as unclear as those that were answered several times, and that "
-        "their rows were answered independently: rows made by copying agree whatever they say.",
+        + ". The estimate supposes that other inputs are as unclear as those that were answered several times, and "
+        "that their rows were answered independently: rows made by copying agree whatever they say.",
         advice="settle the conflicts first" if over or near else "nothing, as long as the target is well below it.",
         figures={"agreement": agreement, "ceiling": best},
     )

@@ -121,8 +121,9 @@ def held_in(texts: Sequence[tuple[str, str]], examples: Sequence[Example]) -> li
     Words for any text a model may be shown: prompts, examples in prompts, chunks of documents. Inputs of fewer than 20
     characters are not looked for: "yes" stands anywhere. Near-copies inside longer texts are not found.
 
-    >>> held_in([("prompt", "For example: Where IS my  new card? -> cards")], [Example("7", "where is my new card?", ("c",))])
-    [Held(name='prompt', example=Example(id='7', input='where is my new card?', references=('c',), group=None, weight=1.0))]
+    >>> asked = Example("7", "where is my new card?", ("cards",))
+    >>> [(each.name, each.example.id) for each in held_in([("prompt", "Like: Where IS my  new card? -> cards")], [asked])]
+    [('prompt', '7')]
     """
     starting: dict[str, list[tuple[str, Example]]] = {}
     for example in examples:

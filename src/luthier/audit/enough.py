@@ -1,4 +1,4 @@
-"""Enough: whether the task can be used as it is, whether its test split can decide, and how much there is to learn from."""
+"""Enough: whether the task can be used as it is, whether its test split can decide, and what there is to learn from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding: one thing the audit has to say about the data, with its evidence, what it does to the verdict and what to do.
+"""Finding: one thing the audit has to say about the data: its evidence, what it does to the verdict, what to do.
 
 From the rows 3 and 17 of a file, "Where is my card?" and "where is my  card?", to Finding("exact_duplicates", "note",
 "1 row repeats another one", ..., evidence=(Evidence((3, 17), "Where is my card?"),)).

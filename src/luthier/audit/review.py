@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def _delimiter(path: Path) -> str:
 
 
 def apply_review(material: Material, corrections: Mapping[Place, str], path: Path) -> Written:
-    """A copy of the data file with the corrected labels, all else as it was. Raises StoreError, DataError, SpecError."""
+    """A copy of the data file with the corrected labels. Raises StoreError, DataError, SpecError."""
     data = _settings(material).data
     column = data.reference
     if column is None or not material.closed:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from luthier.audit.finding import Evidence, Finding, rows_of, shown
+from luthier.audit.finding import Evidence, Finding, Severity, rows_of, shown
 from luthier.audit.material import Material, Row
 from luthier.task.json_record import NotARecord, read_record
 from luthier.types import Input
@@ -127,15 +127,15 @@ def form(material: Material) -> list[Finding]:
         if rows:
             found.append(
                 Finding(
-                    "format",
-                    severity,
-                    f"{rows_of(len(rows))} {'holds' if len(rows) == 1 else 'hold'} {what}",  # type: ignore[arg-type]
-                    len(rows),
-                    len(material.rows),
-                    effect,
-                    advice,
-                    tuple(Evidence((row.place,), shown(row.input)) for row in rows),
-                )  # fmt: skip
+                    kind="format",
+                    severity=severity,
+                    what=f"{rows_of(len(rows))} {'holds' if len(rows) == 1 else 'hold'} {what}",
+                    count=len(rows),
+                    of=len(material.rows),
+                    effect=effect,
+                    advice=advice,
+                    evidence=tuple(Evidence((row.place,), shown(row.input)) for row in rows),
+                )
             )
     if material.kind == "generation":
         found += _answers(material.rows)
@@ -144,7 +144,7 @@ def form(material: Material) -> list[Finding]:
     return found
 
 
-_SIGNS = (
+_SIGNS: tuple[tuple[re.Pattern[str], Severity, str, str, str], ...] = (
     (
         _BROKEN, "warning", "signs of a broken encoding (such as Ã© for é)",
         "models read other words than people wrote, and answers with such signs cannot be met.",
