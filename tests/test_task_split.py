@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from luthier.errors import DataError, SpecError
 from luthier.task import load_task
-from luthier.task.duplicates import SHINGLE, measure, normal_form
+from luthier.task.duplicates import measure, normal_form
+from luthier.task.sketches import SHINGLE
 from luthier.types import Example, Task
 
 SOUNDS = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]

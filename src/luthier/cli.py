@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from luthier import audit as audits
 from luthier import demo as demos
+from luthier.audit import review as reviews
 from luthier.climb import STORE_FOLDER, Options, look_ahead, plan, run
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
@@ -23,7 +25,7 @@ from luthier.models.budget import Spent, spent_in
 from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.release import export as exports
 from luthier.release.parity import Bar
-from luthier.report import render
+from luthier.report import auditing, render
 from luthier.report.plain import count, interval, level, percent
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, answers, print_table
@@ -31,7 +33,7 @@ from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
 from luthier.task.reference import configuration_markdown, every_key
-from luthier.types import Outcome, Task
+from luthier.types import Event, Outcome, Task
 
 EXIT_MEETS, EXIT_NONE, EXIT_USER, EXIT_STOPPED, EXIT_FAULT = 0, 1, 2, 3, 70
 
@@ -99,6 +101,50 @@ def run_command(
 ) -> None:
     """Climb the ladder and print the verdict. Interrupted, the same command goes on where it was."""
     _run(_load(task), Options(all_rungs, exhaustive), as_json=as_json)
+
+
+@app.command()
+def audit(
+    task: TaskPath = TASK_FILE,
+    html: Annotated[Path | None, typer.Option(help="Where to write the audit as a page.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 where anything is worse than a note: for CI.")
+    ] = False,
+    review: Annotated[
+        Path | None, typer.Option(help="Where to write the probable label errors, as a CSV to edit.")
+    ] = None,
+    apply: Annotated[
+        Path | None, typer.Option(help="A review whose column `correct` was filled in; needs --out.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where to write a copy of the data with personal data masked.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --apply: where to write the corrected copy.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look for what is wrong with the data. Nothing that exists is overwritten."""
+    if (apply is None) != (out is None):
+        raise SpecError("--apply and --out go together", where="luthier audit", fix="name both, or neither")
+    with Ladder(_stderr()).watching() as telling:
+        telling(Event("working", "audit", "reading"))
+        material = audits.material_at(task)
+        if apply is not None and out is not None:
+            return _wrote(reviews.apply_review(material, reviews.read_review(apply, material), out), as_json=as_json)
+        if mask is not None:
+            return _wrote(reviews.write_masked(material, mask), as_json=as_json)
+        found, suspects = audits.audit_of(
+            material, note=lambda text: telling(Event("working", "audit", f"looking at the data, {text}"))
+        )
+    if review is not None:
+        _say(f"wrote {reviews.write_review(suspects, review).path}: fill in the column 'correct'")
+    plain = found.plain()
+    if html is not None:
+        _write_text(html, auditing.audit_html(plain))
+    if as_json:
+        _print_json(plain)
+    else:
+        print(auditing.audit_text(plain))
+    raise typer.Exit(EXIT_NONE if strict and not found.passes() else EXIT_MEETS)
 
 
 @app.command()
@@ -232,6 +278,20 @@ def export_command(
     else:
         _print_release(release)
     raise typer.Exit(EXIT_MEETS if release.passed else EXIT_NONE)
+
+
+def _wrote(written: reviews.Written, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"schema": 1, "path": str(written.path), "rows": written.rows, "changed": written.changed})
+    else:
+        print(f"wrote {written.path}: {written.rows:,} rows, {written.changed:,} of them changed")
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write: {error}", where=str(path), fix="choose another path") from error
 
 
 def _last_summary(path: Path, folder: Path) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import DataError, MissingExtra, ModelError, SpecError, Stopped, StoreError
+from luthier.audit import VERSION as AUDIT_VERSION
+from luthier.audit import audit_task
+from luthier.errors import DataError, LuthierError, MissingExtra, ModelError, SpecError, Stopped, StoreError
 from luthier.evaluate import outlook
 from luthier.evaluate.judge import Judge, control
 from luthier.evaluate.race import Judgement, judge, race
@@ -53,6 +55,7 @@ from luthier.types import (
 )
 
 STORE_FOLDER = ".luthier"
+AUDIT_EVIDENCE = 5  # of each finding, in the verdict; luthier audit tells the rest
 GUARD_TASK_PROMPTS = 16  # of the task itself: how far its answers moved is reported, not judged
 
 Clock = Callable[[], datetime]
@@ -155,12 +158,14 @@ class _Climb:
         self.others: list[Task] = []
         self.forecasts: list[dict[str, Any]] = []
         self.not_forecast: list[str] = []
+        self.audit: dict[str, Any] = {}
 
     def verdict(self) -> Verdict:
         with self.store.lock(), _terminable():
             started = time.perf_counter()
             rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, self.shelf.given)
+            self._audit()
             record = self._begin(candidates)
             self.scorer = self._scorer()
             if any(rung.guarded for rung in rungs):
@@ -185,6 +190,24 @@ class _Climb:
         return self.clock().isoformat(timespec="seconds")
 
     # ------------------------------------------------------------ before anything is spent
+
+    def _audit(self) -> None:
+        """What the data shows, before anything is spent on it; nothing of it changes what a rung learns."""
+        hashes = [self.task.findings.get(name) for name in ("data_sha256", "test_sha256")]
+        key = digest("audit", AUDIT_VERSION, self.task.fingerprint, hashes)
+        known = self.store.measurement(key)
+        if known is None:
+            self.listen(Event("working", "audit", "looking at the data"))
+            try:
+                known = audit_task(self.task).plain(AUDIT_EVIDENCE)
+            except LuthierError as error:  # the files changed after they were read
+                self._note(f"the data was not audited: {error.what}")
+                return
+            self.store.keep_measurement(key, known)
+        self.audit = known
+        for finding in known["findings"]:
+            if finding["severity"] != "note":
+                self._note(f"audit: {finding['what']}")
 
     def _begin(self, candidates: list[Candidate]) -> RunRecord:
         spec, test = self.task.spec, self.task.test
@@ -542,6 +565,7 @@ class _Climb:
             ),
             forecasts=tuple(self.forecasts),
             findings=self.task.findings,
+            audit=self.audit,
             spend={
                 "examples_scored": sum(len(run.rows) for run in raced),
                 "examples_available": len(self.task.test) * len(raced),

@@ -647,6 +647,7 @@ class Task:
     cached: bool = True
     extra: Extra = Extra()
     forecast_seconds: float = 900.0  # what forecasts that nobody asked for may take; not part of what is measured
+    file: Path | None = None  # the luthier.toml it was read from
 
 
 # ---------------------------------------------------------------- what a verdict knows
@@ -658,7 +659,8 @@ class VerdictFacts:
 
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
-    `forecasts` are those of `luthier.report.forecasts.told`.
+    `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
+    data was not audited.
     """
 
     task: TaskSpec
@@ -674,6 +676,7 @@ class VerdictFacts:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     spend: Mapping[str, Any] = field(default_factory=dict)
     forecasts: tuple[Mapping[str, Any], ...] = ()
+    audit: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- content addresses

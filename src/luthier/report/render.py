@@ -28,14 +28,14 @@ MARKUP = re.compile(r"([\\`*_\[\]|~#])")
 def html(summary: Mapping[str, Any]) -> str:
     """The report as one HTML file: no script, no request, all text from the task escaped. Errors: StoreError."""
     _check(summary)
-    return _environment(escape=True).get_template("report.html").render(**summary, axis=axis(summary))
+    return environment(escape=True).get_template("report.html").render(**summary, axis=axis(summary))
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The same report as Markdown. Errors: StoreError."""
     _check(summary)
     escaped = _each_text(summary, markdown_text)
-    text = _environment(escape=False).get_template("report.md").render(**escaped)
+    text = environment(escape=False).get_template("report.md").render(**escaped)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -49,7 +49,8 @@ def _check(summary: Mapping[str, Any]) -> None:
 
 
 @cache  # compiling the templates takes longer than filling them
-def _environment(*, escape: bool) -> Environment:
+def environment(*, escape: bool) -> Environment:
+    """The templates with the filters for numbers; `escape`: for HTML."""
     environment = Environment(
         loader=PackageLoader("luthier.report", "templates"),
         autoescape=escape,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luthier.report import evidence, forgetting
+from luthier.report import auditing, evidence, forgetting
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions
@@ -154,6 +154,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             },
             "flips": facts.flips,
             "forecasts": facts.forecasts,
+            **({"audit": facts.audit} if facts.audit else {}),
             "provenance": facts.provenance,
         }
     )
@@ -225,6 +226,7 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
         "provenance": flat(plain(facts.provenance)),
         "made": {"version": facts.provenance.get("luthier"), "finished": facts.provenance.get("finished_at")},
         "limits": _limits(facts),
+        **({"audit": auditing.section(facts.audit)} if facts.audit else {}),
     }
     return plain(summary)  # type: ignore[no-any-return]
 

@@ -1,9 +1,9 @@
 """Duplicates: exact copies are merged into one example; near-copies are measured first, grouped at a threshold later.
 
 Exact: equal after Unicode NFKC, case folding and collapsing of spaces. Near: the Jaccard similarity of the sets of 5
-characters in a row ("shingles") of that form. Candidate pairs come from MinHash sketches cut into bands (Broder 1997;
-Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", 3.4); each is then measured exactly, so that the sketch can
-miss a pair, and never invents one.
+characters in a row ("shingles") of that form. Candidate pairs come from MinHash sketches cut into bands (sketches.py;
+Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", 3.4); each is then measured exactly, so that the
+sketch can miss a pair, and never invents one.
 """
 
 from __future__ import annotations
@@ -14,25 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from luthier.task.chats import words_of
 from luthier.task.json_record import canonical
 from luthier.task.records import Findings, Record
+from luthier.task.sketches import candidates, jaccard, signatures
 from luthier.task.source import LOWEST_NEAR_DUPLICATE
 from luthier.types import Input, Kind
-
-SHINGLE = 5
-# 32 bands of 4 hashes: a pair of similarity s becomes a candidate with probability 1 - (1 - s^4)^32,
-# which is .87 at .5, .999 at .7 and 1 - 5e-8 at .8
-BANDS, ROWS = 32, 4
-# where many texts share a band, each is compared with this many neighbours in the order of the next bands, not with
-# all of them: a thousand letters from one template would be half a million pairs
-CROWD = 16
-# pairs measured at once: bounds the memory, whatever the data
-_CHUNK = 20_000
 
 
 def normal_form(text: str) -> str:
@@ -196,76 +185,8 @@ def measure(forms: Sequence[str], floor: float = LOWEST_NEAR_DUPLICATE) -> Pairs
     >>> len(pairs), pairs.clusters(), round(float(pairs.similarity[0]), 3)
     (1, [[0, 2]], 0.889)
     """
-    shingles = [_shingles(form) for form in forms]
-    left, right = _candidates(_sketches(shingles))
-    sizes = np.array([len(each) for each in shingles], dtype=np.int64)
-    # the sizes alone bound the similarity from above, and many candidates end here
-    small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-    left, right = left[small >= floor * large], right[small >= floor * large]
-    shared = _shared(shingles, left, right)
-    similarity = shared / (sizes[left] + sizes[right] - shared)
+    left, right = candidates(signatures(forms), floor)
+    similarity = jaccard(forms, left, right)
     order = np.lexsort((right, left, -similarity))
     order = order[similarity[order] >= floor]
     return Pairs(len(forms), left[order], right[order], similarity[order], floor)
-
-
-def _shared(
-    shingles: Sequence[NDArray[np.uint32]], left: NDArray[np.int64], right: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """How many shingles each pair has in common."""
-    rows = np.union1d(left, right)
-    if not len(rows):
-        return np.empty(0, dtype=np.int64)
-    sizes = [len(shingles[row]) for row in rows]
-    _, columns = np.unique(np.concatenate([shingles[row] for row in rows]), return_inverse=True)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    table = csr_array((np.ones(len(columns), dtype=np.int32), columns, starts), shape=(len(rows), columns.max() + 1))
-    one, other = np.searchsorted(rows, left), np.searchsorted(rows, right)
-    parts = [
-        table[one[start : start + _CHUNK]].multiply(table[other[start : start + _CHUNK]]).sum(axis=1)
-        for start in range(0, len(left), _CHUNK)
-    ]
-    return np.concatenate(parts).astype(np.int64)
-
-
-def _shingles(form: str) -> NDArray[np.uint32]:
-    """A 32-bit hash of each distinct run of 5 characters, a polynomial over code points; a shorter text is one run."""
-    points = np.frombuffer(form.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    runs = max(len(points) - SHINGLE + 1, 1)
-    mixed = np.zeros(runs, dtype=np.uint64)
-    for start in range(min(SHINGLE, len(points))):
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + points[start : start + runs]
-    # the upper half of a multiply is the well-mixed one
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
-
-
-def _sketches(shingles: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
-    """A MinHash sketch a row. The shingles are hashes already; datasketch mixes them once more before it permutes."""
-    blank = MinHash(num_perm=BANDS * ROWS, seed=1, hashfunc=int, scheme="affine32")
-    sketches = np.empty((len(shingles), BANDS * ROWS), dtype=np.uint32)
-    for row, values in enumerate(shingles):
-        sketch = blank.copy()
-        sketch.update_batch(values.tolist())
-        sketches[row] = sketch.hashvalues
-    return sketches
-
-
-def _candidates(sketches: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs left < right that agree in a whole band, each once."""
-    n = len(sketches)
-    codes = [np.empty(0, dtype=np.int64)]
-    for band in range(BANDS):
-        rolled = np.roll(sketches, -band * ROWS, axis=1)
-        # equal bands stand together, and among those the closest in the bands that follow
-        order = np.lexsort(rolled[:, : 4 * ROWS].T[::-1])
-        begins = (rolled[order[1:], :ROWS] != rolled[order[:-1], :ROWS]).any(axis=1)
-        crowd = np.concatenate([[0], np.cumsum(begins)])
-        for step in range(1, CROWD + 1):
-            same = crowd[step:] == crowd[:-step]
-            if not same.any():
-                break
-            one, other = order[:-step][same], order[step:][same]
-            codes.append(np.minimum(one, other) * n + np.maximum(one, other))
-    pairs = np.unique(np.concatenate(codes))
-    return pairs // max(n, 1), pairs % max(n, 1)

@@ -59,6 +59,7 @@ def load_task(path: str | Path) -> Task:
         cached=settings.cached,
         extra=extra,
         forecast_seconds=settings.forecast_seconds,
+        file=file.resolve(),
     )
 
 
@@ -68,7 +69,7 @@ def _records(settings: Settings, folder: Path, answers: Answers, findings: Findi
     for key, name, source in (("path", data.path, "data"), ("test", data.test, "test")):
         if name is None:
             continue
-        table = _table(settings, folder, key, name)
+        table = table_of(settings, folder, key, name)
         if source == "test" and table.sha256 == findings.counts["data_sha256"]:
             raise SpecError(
                 f"'{name}' holds the very rows of [data] path, and none would be left to learn from",
@@ -87,7 +88,8 @@ def _records(settings: Settings, folder: Path, answers: Answers, findings: Findi
     return records
 
 
-def _table(settings: Settings, folder: Path, key: str, name: str) -> Table:
+def table_of(settings: Settings, folder: Path, key: str, name: str) -> Table:
+    """The file that `[data] key` names. Raises SpecError and DataError."""
     data = settings.data
     if name.startswith(PREFIX):
         return hub_table(name)

@@ -73,7 +73,7 @@ def records_of(
     prefix = "test line" if source == "test" else "line"
     records = []
     for row in table.rows:
-        asked, references = _asked_and_answered(row, settings, answers, table.name)
+        asked, references = asked_and_answered(row, settings, answers, table.name)
         group = row.values[data.group].strip() if data.group else ""
         records.append(
             Record(
@@ -92,7 +92,7 @@ def records_of(
     return records
 
 
-def _asked_and_answered(row: RawRow, settings: Settings, answers: Answers, name: str) -> tuple[Input, tuple[str, ...]]:
+def asked_and_answered(row: RawRow, settings: Settings, answers: Answers, name: str) -> tuple[Input, tuple[str, ...]]:
     """A row's input and references; either is empty where the row has none."""
     data = settings.data
     references = answers.of(row, name) if data.reference is not None else ()
