@@ -8,7 +8,7 @@ draw. The page that `luthier cost --html` writes computes the same, in the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -173,9 +173,9 @@ class Host:
 class Way:
     """One way to do the task: its sums with where each comes from, and the same as numbers to calculate with.
 
-    `kind`: a rung that was raced, an option somebody stated, the process of today, or doing nothing. `hosts`: the
-    machines it could run on, the first is the one that counts. `uncertain` says by key of `Numbers` how far off a sum
-    may be, as the sigma of a lognormal factor; `notes` what a reader has to know.
+    `kind`: "rules", "prompt" or "tune" for what was raced, else "option", "today" or "nothing". `hosts`: the machines
+    it could run on, the first is the one that counts. `preparation_base`: what data preparation is a share beside,
+    where that share is assumed. `notes`: what a reader has to know; `days`: until it is in production.
     """
 
     name: str
@@ -185,11 +185,10 @@ class Way:
     accuracy: Accuracy | None = None
     error_usd: float = 0.0
     usd_per_error: float | None = None
-    error_by_class: Mapping[str, float] | None = None
     retraining: Decimal = Decimal(0)
     retrain_every: float = 0.0
     retires: float = 0.0
-    spread: Mapping[str, float] | None = None
+    preparation_base: float = 0.0
     notes: tuple[str, ...] = ()
     remote: bool = False
     days: float | None = None

@@ -86,7 +86,7 @@ def settings(file: File, where: str) -> Settings:
         data=file.data,
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
-        constraints=_constraints(file.constraints),
+        constraints=constraints_noun(file.constraints),
         rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
@@ -106,7 +106,7 @@ def settings(file: File, where: str) -> Settings:
     )
 
 
-def _constraints(section: ConstraintsSection) -> Constraints:
+def constraints_noun(section: ConstraintsSection) -> Constraints:
     return Constraints(**{**section.model_dump(), "licences": tuple(section.licences)})
 
 

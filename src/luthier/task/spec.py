@@ -439,6 +439,20 @@ class ForecastSection(Section):
     )
 
 
+class Numbers(Section):
+    """A luthier.toml of somebody who only has numbers: no task, no data, no target."""
+
+    economics: EconomicsSection
+    option: dict[str, OptionSection] = Field(default={})
+    price: dict[str, PriceSection] = Field(default={})
+    constraints: ConstraintsSection = Field(default=ConstraintsSection())
+
+    @model_validator(mode="after")
+    def _worth(self) -> Numbers:
+        check_worth(self.economics, self.option, self.price)
+        return self
+
+
 class File(Section):
     """The whole of luthier.toml."""
 

@@ -1,0 +1,146 @@
+"""Calculator: the costs of a luthier.toml without a run, or with what its last run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from luthier.economics.calculation import Calculation
+from luthier.economics.measured import Measured
+from luthier.economics.ways import DO_NOTHING, Setting, prices_used, ways
+from luthier.errors import SpecError
+from luthier.report.plain import REPORT, level
+from luthier.report.worth import told
+from luthier.store import Store
+from luthier.task.parse import FILE_NAME, read_worth
+from luthier.types import Constraints, Outcome, Target
+
+STORE_FOLDER = ".luthier"
+
+
+@dataclass(frozen=True)
+class Calculated:
+    """What was calculated, from which file, and whether figures of a run are in it; `run` says when it finished."""
+
+    name: str
+    calculation: Calculation
+    told: dict[str, Any]
+    run: str | None
+
+
+def calculate(path: Path, changes: Sequence[str] = (), *, today: date) -> Calculated:
+    """The costs of the task at a path (or in its folder). `changes` are "section.key = value", as TOML.
+
+    Without [task], [data] and [target] the file needs [economics] and options only. Errors: SpecError, StoreError.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    worth = read_worth(file, changes)
+    if worth.economics is None:
+        raise SpecError(
+            "there is no [economics] section, so nothing says how much is asked",
+            where=str(file.name),
+            fix="add [economics] with monthly_requests = 300000; `luthier keys` lists what else it may say",
+        )
+    summary = None if worth.name is None else _last_run(file.parent, worth.name)
+    raced = [] if summary is None else _raced(summary)
+    if not raced and not worth.economics.options:
+        raise SpecError(
+            "there is nothing to price: no run has finished, and no option is stated",
+            where=file.name,
+            fix="run `luthier run`, or state a way: [option.NAME] with model, prompt_tokens and output_tokens",
+        )
+    train = (summary or {}).get("splits", {}).get("train", 0)
+    setting = Setting.of(worth.economics, today, worth.remote, train)
+    found = Calculation(
+        tuple(ways(raced, setting)),
+        setting.world,
+        worth.economics,
+        seed=worth.seed,
+        prices=prices_used(raced, setting),
+    )
+    among, excluded = eligible(found, worth.constraints, worth.target, summary)
+    values = told(
+        found,
+        setting.book,
+        among=among,
+        chosen=(summary or {}).get("verdict", {}).get("chosen"),
+        excluded=excluded,
+    )
+    return Calculated(worth.name or file.parent.resolve().name, found, values, _when(summary))
+
+
+def _last_run(folder: Path, name: str) -> dict[str, Any] | None:
+    """The last finished run of the task with this name; nothing where there is none, or it is of another version."""
+    if not (folder / STORE_FOLDER).is_dir():
+        return None
+    store = Store(folder / STORE_FOLDER)
+    try:
+        summary = store.last_summary(task=name)
+    finally:
+        store.close()
+    return summary if summary is not None and summary.get("report") == REPORT else None
+
+
+def _raced(summary: Mapping[str, Any]) -> list[Measured]:
+    kept = (candidate.get("measured") for candidate in summary["verdict"]["candidates"])
+    return [Measured.read(each) for each in kept if each]
+
+
+def _when(summary: Mapping[str, Any] | None) -> str | None:
+    return None if summary is None else str(summary.get("made", {}).get("finished") or "") or None
+
+
+def eligible(
+    found: Calculation, constraints: Constraints, target: Target | None, summary: Mapping[str, Any] | None
+) -> tuple[list[str], dict[str, str]]:
+    """The ways that may be chosen, and why the others may not: the target, what is stated, and the ceilings."""
+    outcomes = {each["name"]: each for each in (summary or {}).get("verdict", {}).get("candidates", ())}
+    excluded: dict[str, str] = {}
+    for way in found.ways:
+        raced = outcomes.get(way.name)
+        if way.name == DO_NOTHING:
+            excluded[way.name] = "no request is answered"
+        elif raced is not None and raced["outcome"] != Outcome.MEETS:
+            excluded[way.name] = f"{raced['outcome']}, in the last run"
+        elif raced is not None and raced["eligible"] == "no":
+            excluded[way.name] = f"blocked by {', '.join(raced['blocked_by'])}, in the last run"
+        elif raced is None and target is not None and (reason := _below(way.accuracy, target)):
+            excluded[way.name] = reason
+        elif constraints.local_only and way.remote:
+            excluded[way.name] = "local_only: inputs would leave this machine"
+        elif broken := over_ceilings(money_of(found, way.name), constraints):
+            excluded[way.name] = "; ".join(broken)
+    return [way.name for way in found.ways if way.name not in excluded], excluded
+
+
+def _below(accuracy: Any, target: Target) -> str | None:
+    if accuracy is None or target.metric not in ("accuracy", "exact_match", "record_exact"):
+        return None
+    if accuracy.mean >= target.at_least:
+        return None
+    return f"its stated accuracy of {level(accuracy.mean)} is below the target of {level(target.at_least)}"
+
+
+def money_of(found: Calculation, name: str) -> dict[str, float]:
+    """The figures of one way that ceilings are about, and what it costs over the horizon."""
+    way = found.way(name)
+    month = found.month(way)
+    return {
+        "usd_per_1k_requests": 1000 * month / found.world.requests,
+        "usd_per_month": month,
+        "usd_to_start": float(way.numbers().once),
+        "usd_total": float(found.total(way)),
+    }
+
+
+def over_ceilings(money: Mapping[str, float], constraints: Constraints) -> tuple[str, ...]:
+    """Which ceilings these figures break, in words."""
+    broken = []
+    for name in ("usd_per_1k_requests", "usd_per_month", "usd_to_start"):
+        most = getattr(constraints, name)
+        if most is not None and name in money and money[name] > most:
+            broken.append(f"{name}: ${money[name]:,.4g} against at most ${most:,.4g}")
+    return tuple(broken)
