@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.economics.cost import MOST_MONTHS, Numbers, World, month_cost
+from luthier.economics.cost import MOST_MONTHS, Numbers, World, running
 from luthier.errors import SpecError
 
 
@@ -90,12 +90,6 @@ def requests_to_pay(
     return once / (a - b) if a > b else (0.0 if once <= 0 else None)
 
 
-def running(way: Numbers, world: World, *, errors: bool, months: int = MOST_MONTHS) -> NDArray[np.float64]:
-    """What each month costs, of shape (months, draws); one draw for plain numbers."""
-    found = [np.atleast_1d(month_cost(way, world, month, errors=errors)) for month in range(1, months + 1)]
-    return np.stack(np.broadcast_arrays(*found))
-
-
 def payback_months(more_to_start: NDArray[np.float64], saved: NDArray[np.float64]) -> NDArray[np.float64]:
     """When the running sum of what is saved each month first reaches what it costs more to start; inf: not within it.
 
@@ -124,7 +118,8 @@ def break_even(
     Falling prices, growth, replicas in steps and retraining are in it; `errors`: what wrong answers cost too.
     """
     more = np.atleast_1d(np.asarray(new.once, dtype=float) - np.asarray(old.once, dtype=float))
-    saved = running(old, world, errors=errors) - running(new, world, errors=errors)
+    old_runs, new_runs = (running(way, world, errors=errors, months=MOST_MONTHS) for way in (old, new))
+    saved = (old_runs - new_runs)[:, None]
     months = float(payback_months(more, saved)[0])
     first = float(saved[0, 0])
     if months == 0.0:

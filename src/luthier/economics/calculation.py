@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from luthier.economics import flips, uncertain
-from luthier.economics.breakeven import BreakEven, break_even, payback_months, running
-from luthier.economics.cost import MOST_MONTHS, Host, Number, Numbers, Way, World, month_cost, total_cost
+from luthier.economics.breakeven import BreakEven, break_even, payback_months
+from luthier.economics.cost import MOST_MONTHS, Host, Number, Numbers, Way, World, month_cost, running, total_cost
 from luthier.economics.flips import Bar, Flip
 from luthier.economics.frontier import Placed, Point, frontier
 from luthier.economics.prices import ModelPrices
@@ -185,9 +185,10 @@ class Calculation:
         new, world = self.applied(self.way(of), at)
         old, _ = self.applied(self.way(against), at)
         size = self.draws.replicates * self.draws.points
-        saved = running(old, world, errors=self.counting) - running(new, world, errors=self.counting)
+        runs = [running(way, world, errors=self.counting, months=MOST_MONTHS) for way in (old, new)]
+        saved = np.broadcast_to(runs[0] - runs[1], (MOST_MONTHS, size))
         more = np.broadcast_to(np.asarray(new.once, dtype=float) - np.asarray(old.once, dtype=float), (size,))
-        months = payback_months(more, np.broadcast_to(saved, (MOST_MONTHS, size)))
+        months = payback_months(more, saved)
         return months if until is None else np.where(months > until, np.inf, months)
 
     # ------------------------------------------------------------ quality and cost

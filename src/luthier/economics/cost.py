@@ -8,16 +8,17 @@ draw. The page that `luthier cost --html` writes computes the same, in the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier.economics.money import HOURS_A_MONTH, MONTHS_A_YEAR, Line, total
 
 MOST_MONTHS = 120  # how far a break-even is looked for; a longer horizon is a wish
+Floats = NDArray[np.float64]
 Number = Any
 """A float, or an array of them with one value a draw."""
 
@@ -65,11 +66,13 @@ class World:
     peak: Number = 3.0
     active_hours: Number = float(HOURS_A_MONTH)
 
-    def requests_in(self, month: int) -> Number:
-        return self.requests * (1.0 + self.growth) ** (month - 1)
+    def requests_in(self, month: Number) -> Number:
+        return self.requests * (1.0 + self.growth) ** (month - 1) if _any(self.growth) else self.requests
 
-    def price_level(self, month: int) -> Number:
+    def price_level(self, month: Number) -> Number:
         """Token prices of a month beside today's; the first month has today's."""
+        if not _any(self.price_fall):
+            return 1.0
         return (1.0 - self.price_fall) ** ((month - 1) / MONTHS_A_YEAR)
 
     @property
@@ -95,35 +98,52 @@ def self_hosted_usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float,
     return usd_per_hour * 1e6 / (tokens_per_s * 3600.0 * utilisation)
 
 
-def month_cost(way: Numbers, world: World, month: int, *, errors: bool = False) -> Number:
-    """What one month costs (the first is 1), retraining that falls into it included; `errors`: wrong answers too."""
+def month_cost(way: Numbers, world: World, month: Number, *, errors: bool = False) -> Number:
+    """What one month costs (the first is 1), retraining that falls into it included; `errors`: wrong answers too.
+
+    `month` may be an array, of shape (months, 1) beside drawn inputs.
+    """
     requests = world.requests_in(month)
     each = way.tokens * world.price_level(month) + way.request + (way.error if errors else 0.0)
-    hosts = replicas(way, world, requests) * way.host_hour * HOURS_A_MONTH
-    return requests * each + hosts + way.month + way.retraining * _retrainings(way, month)
+    cost = requests * each + way.month
+    if _any(way.host_hour):
+        cost = cost + replicas(way, world, requests) * way.host_hour * HOURS_A_MONTH
+    if _any(way.retraining):
+        cost = cost + way.retraining * _retrainings(way, month)
+    return cost
 
 
-def _retrainings(way: Numbers, month: int) -> Number:
+def _any(value: Number) -> bool:
+    return bool(np.any(value)) if isinstance(value, np.ndarray) else value != 0
+
+
+def _retrainings(way: Numbers, month: Number) -> Number:
     """How often the model is trained again at the end of this month."""
-    every = np.asarray(way.retrain_every, dtype=float)
-    safe = np.where(every > 0, every, 1.0)
-    regular = np.where(every > 0, np.floor(month / safe + 1e-9) - np.floor((month - 1) / safe + 1e-9), 0.0)
-    retires = np.asarray(way.retires, dtype=float)
-    once = np.where((retires > 0) & (np.ceil(retires) == month), 1.0, 0.0)
-    return regular + once
+    found: Number = 0.0
+    if _any(way.retrain_every):
+        found = np.floor(month / way.retrain_every + 1e-9) - np.floor((month - 1) / way.retrain_every + 1e-9)
+    if _any(way.retires):
+        found = found + (np.ceil(way.retires) == month) * 1.0
+    return found
 
 
-def months_of(way: Numbers, world: World, *, errors: bool = False, months: int | None = None) -> Iterator[Number]:
-    for month in range(1, (world.months if months is None else months) + 1):
-        yield month_cost(way, world, month, errors=errors)
+def running(way: Numbers, world: World, *, errors: bool = False, months: int | None = None) -> Floats:
+    """What each month costs: of shape (months,), or (months, draws) where an input is drawn."""
+    drawn = any(isinstance(getattr(each, name.name), np.ndarray) for each in (way, world) for name in fields(each))
+    month = np.arange(1.0, (world.months if months is None else months) + 1.0)
+    axis = month[:, None] if drawn else month
+    # what does not depend on the month has no such axis yet
+    return np.asarray(month_cost(way, world, axis, errors=errors) + np.zeros_like(axis), dtype=float)
 
 
 def total_cost(way: Numbers, world: World, *, errors: bool = False) -> Number:
     """The present value of everything over the horizon."""
-    rate, found = world.monthly_rate, way.once
-    for month, cost in enumerate(months_of(way, world, errors=errors), start=1):
-        found = found + cost / (1.0 + rate) ** month
-    return found
+    costs = running(way, world, errors=errors)
+    if _any(world.discount):
+        month = np.arange(1.0, world.months + 1.0)
+        worth = (1.0 + world.monthly_rate) ** -(month[:, None] if costs.ndim == 2 else month)
+        costs = costs * worth
+    return way.once + costs.sum(axis=0)
 
 
 def per_accurate_answer(usd_per_answer: float, accuracy: float, verification: float = 0.0) -> float | None:

@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from luthier.errors import StoreError
 from luthier.report import plain
+from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
+from luthier.report.worth import dollars, months_in_words
 
 NUMBERS: tuple[Callable[..., str], ...] = (
     *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),
@@ -65,6 +67,9 @@ def _environment(*, escape: bool) -> Environment:
     environment.filters["narrowing_shape"] = narrowing_shape
     environment.filters["training_shape"] = training_shape
     environment.filters["learning_shape"] = learning_shape
+    for shape in (totals_shape, frontier_shape, tornado_shape, months_in_words):
+        environment.filters[shape.__name__] = shape
+    environment.filters["dollars"] = dollars
     environment.globals["tokens_in"] = tokens_in
     return environment
 
