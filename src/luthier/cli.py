@@ -25,7 +25,7 @@ from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.release import export as exports
 from luthier.release.parity import Bar
 from luthier.report import receipt, render
-from luthier.report.calculator import calculate
+from luthier.report.calculator import calculate, page_numbers
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, answers, print_table
@@ -129,10 +129,14 @@ def cost(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key: economics.monthly_requests=3e6. Repeatable."),
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Where to write the page with sliders; it works offline.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
     found = calculate(task, changes or (), today=_today())
+    if html is not None:
+        _write(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
+        _say(f"page: {html}")
     if as_json:
         _print_json({"schema": 1, "task": found.name, "run": found.run, **found.told})
         return
@@ -338,13 +342,17 @@ def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown:
         folder / f"{stem}.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
     }
     for path, text in texts.items():
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(
-                f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
-            ) from error
+        _write(path, text)
     return list(texts)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
+        ) from error
 
 
 def file_name(task: str) -> str:

@@ -159,8 +159,14 @@ class Calculation:
     # ------------------------------------------------------------ break-even
 
     def pair(self, one: str, other: str) -> tuple[str, str]:
-        """(the way that costs more to start, the other): the first is the one that has something to pay back."""
-        first, second = self.way(one).numbers().once, self.way(other).numbers().once
+        """(the way that costs more to start, the other): the first is the one that has something to pay back.
+
+        Of two that cost the same to start, the first is the one that costs less by the month.
+        """
+        first, second = (self.way(name).numbers().once for name in (one, other))
+        if math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-9):
+            by_month = sorted((one, other), key=lambda name: self.month(self.way(name), errors=self.counting))
+            return by_month[0], by_month[1]
         return (one, other) if first > second else (other, one)
 
     def payback(self, of: str, against: str, factor: float = 1.0) -> Payback:

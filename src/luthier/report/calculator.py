@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -91,3 +91,29 @@ def _raced(summary: Mapping[str, Any]) -> list[Measured]:
 
 def _when(summary: Mapping[str, Any] | None) -> str | None:
     return None if summary is None else str(summary.get("made", {}).get("finished") or "") or None
+
+
+def page_numbers(found: Calculated) -> dict[str, Any]:
+    """What the interactive page calculates with: the world, and each way as numbers."""
+    rows = {row["name"]: row for row in found.told["ways"]}
+    # the pair that says most first: one that pays back some day, then one that never does
+    rank = sorted(found.told["break_even"], key=lambda pair: (not pair["months"], pair["months"] == 0))
+    pairs = [(pair["of"], pair["against"]) for pair in rank]
+    names = [way.name for way in found.calculation.comparable]
+    return {
+        "world": {name: float(value) for name, value in asdict(found.calculation.world).items()},
+        "counts_errors": found.calculation.counting,
+        "pair": pairs[0] if pairs else (names[0], names[-1]),
+        "ways": [
+            {
+                "name": way.name,
+                "numbers": way.numbers().plain(),
+                "accuracy": None if way.accuracy is None else way.accuracy.mean,
+                "error_usd": way.error_usd,
+                "usd_per_error": way.usd_per_error,
+                "may_be_chosen": rows[way.name]["may_be_chosen"],
+                "excluded": rows[way.name]["excluded"],
+            }
+            for way in found.calculation.comparable
+        ],
+    }

@@ -320,12 +320,12 @@ def flip_sentence(flip: Flip, found: Calculation) -> str:
         )
     else:
         what = {"token price": "tokens", "host price": "machines", "error price": "wrong answers"}[key]
-        place, today = f"If {what} cost {_times(flip.threshold)} of what they do {side}", ""
+        place, today = f"If {what} cost {_times(flip.threshold)} what they do {side}", ""
     return f"{place}, {flip.answer} is the cheapest" + (f" ({today})" if today else "")
 
 
 def _times(factor: float) -> str:
-    return f"{factor:.3g} times" if factor >= 1 else level(float(f"{factor:.3g}"))
+    return f"{factor:.3g} times" if factor >= 1 else f"{level(float(f'{factor:.3g}'))} of"
 
 
 def _volume(value: float, *, up: bool) -> str:
