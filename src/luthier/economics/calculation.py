@@ -28,6 +28,7 @@ FACTOR = 1.5  # how far off a count or a person's estimate may be, down or up, i
 SPEED = {"measured": 1.2, "stated": 1.2, "assumed": 2.0}  # the same for how long a machine works on a request: assumed
 SCALES = (1.0, 10.0, 100.0)
 SOON = 6.0
+CENT = 0.01  # starts that differ by less are the same
 QUANTILES = (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
 
 
@@ -164,7 +165,7 @@ class Calculation:
         Of two that cost the same to start, the first is the one that costs less by the month.
         """
         first, second = (self.way(name).numbers().once for name in (one, other))
-        if math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-9):
+        if abs(first - second) < CENT:
             by_month = sorted((one, other), key=lambda name: self.month(self.way(name), errors=self.counting))
             return by_month[0], by_month[1]
         return (one, other) if first > second else (other, one)

@@ -136,7 +136,7 @@ def _fitting(found: Measured, prices: ModelPrices | None, machine: HostPrice, ec
             "once",
             basis,
             "training",
-            f"{found.fit_seconds:,.1f} s measured, {trials} times, at ${machine.usd_per_hour} an hour",
+            f"{found.fit_seconds:,.1f} s measured{_times(trials)}, at ${machine.usd_per_hour} an hour",
         )
     ]
     if prices is not None:
@@ -146,6 +146,10 @@ def _fitting(found: Measured, prices: ModelPrices | None, machine: HostPrice, ec
     seconds = Decimal(repr(found.seconds)) * found.answers
     how = f"{seconds:,.1f} s measured, at ${machine.usd_per_hour} an hour"
     return [*lines, Line("evaluation", machine.usd_per_hour * seconds / 3600, "once", basis, "training", how)]
+
+
+def _times(count: int) -> str:
+    return f", {count} times" if count > 1 else ""
 
 
 def _people(family: Family, economics: Economics) -> list[Line]:
@@ -320,7 +324,7 @@ def _stated_training(option: Option, setting: Setting) -> list[Line]:
     price, origin = setting.book.training(option.training_model or option.model or "")
     trials = setting.economics.trials
     sum_ = price * Decimal(repr(option.training_tokens)) * trials / 1_000_000
-    how = f"{option.training_tokens:,.0f} training tokens, {trials} times, at ${price} a million"
+    how = f"{option.training_tokens:,.0f} training tokens{_times(trials)}, at ${price} a million"
     return [Line("training", sum_, "once", origin.basis, "training", how)]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from luthier.report.plain import percent
 from luthier.report.worth import dollars
 
 MOST_TICKS = 6
 STEPS = (1, 2, 2.5, 5, 10)
+LOG_FROM = 20.0  # from this ratio on, the dearest and the cheapest share no plain scale
+FAR_BELOW = 0.1
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -32,10 +35,9 @@ def totals_shape(costs: Mapping[str, Any]) -> dict[str, Any]:
     key = "usd_total_with_errors" if costs["counts_errors"] else "usd_total"
     shown = [way for way in costs["ways"] if way[key] is not None and way["total"]]
     highs = [max(way["total"]["p90"], way[key]) for way in shown]
-    top = max(highs, default=1.0)
-    # one that is ten times dearer than the rest would leave them no room: it ends in an arrow
-    usual = sorted(highs)[: max(1, len(highs) * 2 // 3)]
-    limit = min(top, 4 * max(usual[-1] if usual else 1.0, 1e-9))
+    # today's process or doing nothing may be many times dearer and leave the rest no room: it ends in an arrow then
+    usual = [high for way, high in zip(shown, highs, strict=True) if way["may_be_chosen"] and way["kind"] != "today"]
+    limit = min(max(highs, default=1.0), 1.5 * max(usual or highs or [1.0])) or 1.0
     marks = ticks(0.0, limit)
     end = marks[-1] or 1.0
 
@@ -59,42 +61,55 @@ def totals_shape(costs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frontier_shape(costs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Accuracy over dollars for 1,000 requests; None with fewer than two points."""
+    """Accuracy over dollars for 1,000 requests; None with fewer than two points. Far apart costs stand on a log scale.
+
+    A way that may not be chosen is left out where it is far below all that may: it would only flatten the picture.
+    """
     places = {each["name"]: each for each in costs["frontier"]}
-    shown = [way for way in costs["ways"] if way["name"] in places and way["kind"] != "nothing"]
+    known = [way for way in costs["ways"] if way["name"] in places and way["kind"] != "nothing"]
+    worst = min((way["accuracy"]["mean"] for way in known if way["may_be_chosen"]), default=0.0)
+    shown = [way for way in known if way["may_be_chosen"] or way["accuracy"]["mean"] >= worst - FAR_BELOW]
     if len(shown) < 2:
         return None
-    xs = ticks(0.0, max(way["usd_per_1k_requests"] for way in shown) or 1.0)
-    low = min(way["accuracy"]["low"] for way in shown)
-    bottom = math.floor(10 * low + 1e-9) / 10
+    place, marks = _axis([way["usd_per_1k_requests"] for way in shown])
+    bottom = math.floor(10 * min(way["accuracy"]["low"] for way in shown) + 1e-9) / 10
     span = max(1.0 - bottom, 0.1)
-
-    def x(value: float) -> float:
-        return round(100 * value / (xs[-1] or 1.0), 2)
 
     def y(share: float) -> float:
         return round(100 * (1.0 - share) / span, 2)
 
     dots = [
         {
+            "number": number,
             "name": way["name"],
-            "x": x(way["usd_per_1k_requests"]),
+            "x": place(way["usd_per_1k_requests"]),
             "y": y(way["accuracy"]["mean"]),
             "low": y(way["accuracy"]["low"]),
             "high": y(way["accuracy"]["high"]),
             "on": places[way["name"]]["place"] == "frontier",
-            "chosen": way["name"] == costs["hero"],
+            "says": f"{dollars(way['usd_per_1k_requests'])}, {percent(way['accuracy']['mean'])} right",
         }
-        for way in shown
+        for number, way in enumerate(shown, start=1)
     ]
     line = sorted((dot for dot in dots if dot["on"]), key=lambda dot: dot["x"])
-    steps = [f"{dot['x']},{dot['y']}" for dot in line]
     return {
         "dots": dots,
-        "line": " ".join(steps),
-        "xs": [{"x": x(value), "says": dollars(value)} for value in xs],
+        "line": " ".join(f"{dot['x']},{dot['y']}" for dot in line),
+        "xs": marks,
         "bottom": bottom,
     }
+
+
+def _axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[dict[str, Any]]]:
+    """Where a sum stands in per cent, with labels: from nothing, or by powers of ten where sums lie far apart."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > LOG_FROM:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        span = max(last - first, 1)
+        marks = [{"x": round(100 * at / span, 2), "says": dollars(10.0 ** (first + at))} for at in range(span + 1)]
+        return lambda value: round(100 * (math.log10(value) - first) / span, 2), marks
+    end = ticks(0.0, high or 1.0)[-1]
+    return lambda value: round(100 * value / end, 2), [{"x": 0, "says": "$0"}, {"x": 100, "says": dollars(end)}]
 
 
 def tornado_shape(tornado: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,8 +147,3 @@ def _input(value: float, key: str) -> str:
     if name in ("accuracy", "preparation", "price fall"):
         return f"{100 * value:.1f} %"
     return f"{value:,.0f}" if name == "requests" else f"{value:.2g} times"
-
-
-def sorted_ways(ways: Sequence[Mapping[str, Any]], *, raced: bool) -> list[Mapping[str, Any]]:
-    """The ways that were raced, or those that were only stated."""
-    return [way for way in ways if (way["kind"] in ("rules", "prompt", "tune")) == raced]

@@ -17,7 +17,7 @@ from luthier.economics.cost import Host, Way, per_accurate_answer, replicas
 from luthier.economics.flips import Bar, Flip
 from luthier.economics.frontier import Placed
 from luthier.economics.money import HOURS_A_MONTH
-from luthier.economics.ways import DO_NOTHING
+from luthier.economics.ways import DAYS_A_MONTH, DO_NOTHING
 from luthier.report.plain import count, level, percent, plain
 from luthier.types import Constraints, Outcome, Target
 
@@ -60,10 +60,10 @@ def months_in_words(months: float | None) -> str:
     """
     if months is None:
         return "never"
-    if months == 0:
+    days = round(months * DAYS_A_MONTH)
+    if days == 0:
         return "at once"
     if months < 0.95:
-        days = max(1, round(months * 30.44))
         return f"{days} day{'s' if days != 1 else ''}"
     return f"{months:.1f} months"
 
@@ -403,7 +403,9 @@ def assumed(found: Calculation, book: Book) -> list[str]:
     if found.economics.price_fall_per_year == 0 and any(way.numbers().tokens for way in found.ways):
         lines.append("token prices stay as they are ([economics] price_fall_per_year)")
     for way in found.ways:
-        lines += [f"{way.name}: {line.what} ({line.how})" for line in way.lines if line.basis == "assumed" and line.how]
+        # hours of this machine are measured: that its price is assumed is said above, once
+        guessed = (line for line in way.lines if line.basis == "assumed" and line.what not in ("fitting", "evaluation"))
+        lines += [f"{way.name}: {line.what} ({line.how})" for line in guessed if line.how]
     return list(dict.fromkeys(lines))
 
 

@@ -75,8 +75,9 @@ function dollars(value) {
 }
 function inMonths(months) {
   if (months === null) return "never";
-  if (months === 0) return "at once";
-  if (months < 0.95) { const days = Math.max(1, Math.round(months * 30.44)); return days + (days === 1 ? " day" : " days"); }
+  const days = Math.round(months * 30.4375);
+  if (days === 0) return "at once";
+  if (months < 0.95) { return days + (days === 1 ? " day" : " days"); }
   return months.toFixed(1) + " months";
 }
 const text = (id, value) => { get(id).textContent = value; };
