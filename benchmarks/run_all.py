@@ -17,6 +17,7 @@ def main() -> None:
         ["forecast.py", str(data)],
         ["engine.py", str(data)],
         ["rungs.py"],
+        ["claims.py"],
         ["prompts.py", str(data), "banking77"],
         ["prompts.py", str(data), "restaurant8k"],
         ["train.py"],

@@ -12,6 +12,7 @@ The way of the data, which is the order of the folders; imports only point down 
     train/         fine-tuning: the recipe and the loop; the forecast of more data
     rungs/         the candidates, one file a rung
     audit/         can this data decide anything: copies, leakage, wrong labels, personal data, power
+    economics/     what each way costs, and when it pays: prices with their dates, total cost, break-even
     report/        the verdict, and its renderings
     climb.py       the stages in order
     release/       a measured predictor as files for other programs, each tested again

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,13 +26,15 @@ from luthier.models.budget import Spent, spent_in
 from luthier.models.cache import ModelEntries, ResponseCache
 from luthier.release import export as exports
 from luthier.release.parity import Bar
-from luthier.report import auditing, render
-from luthier.report.plain import count, interval, level, percent
+from luthier.report import auditing, receipt, render
+from luthier.report.calculator import calculate, page_numbers
+from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
+from luthier.task.parse import read_worth
 from luthier.task.reference import configuration_markdown, every_key
 from luthier.types import Event, Outcome, Task
 
@@ -166,6 +169,55 @@ def report(
 
 
 @app.command()
+def cost(
+    task: TaskPath = TASK_FILE,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key: economics.monthly_requests=3e6. Repeatable."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Where to write the page with sliders; it works offline.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
+    found = calculate(task, changes or (), today=_today())
+    if html is not None:
+        _write(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
+        _say(f"page: {html}")
+    if as_json:
+        _print_json({"schema": 1, "task": found.name, "run": found.run, **found.told})
+        return
+    _say(f"with what the run of {found.run} measured" if found.run else "without a run: only what is stated is priced")
+    for line in receipt.cost_lines(found.told):
+        print(line)
+
+
+@app.command()
+def prices(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, PROVIDER:MODEL, or `hosts`.")],
+    task: Annotated[
+        Path, typer.Option(help="The luthier.toml whose own prices count first, where there is one.")
+    ] = TASK_FILE,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a model costs, from whom and from when; `hosts` lists machines by the hour."""
+    economics = read_worth(task / TASK_FILE if task.is_dir() else task).economics if task.exists() else None
+    book = receipt.book_of(economics, _today())
+    if model == "hosts":
+        if as_json:
+            _print_json({"schema": 1, "hosts": plain(book.hosts())})
+            return
+        lines = receipt.host_lines(book.hosts(), book.today)
+    else:
+        found = book.model(model)
+        if as_json:
+            _print_json({"schema": 1, **receipt.price_json(found, book.today)})
+            return
+        lines = receipt.price_lines(found, book.today)
+    for line in lines:
+        print(line)
+
+
+@app.command()
 def demo(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(demos.demos())}.")] = "question-routing",
     folder: Annotated[Path | None, typer.Option(help="Where to put the task; luthier-demo/NAME by default.")] = None,
@@ -294,6 +346,10 @@ def _write_text(path: Path, text: str) -> None:
         raise StoreError(f"cannot write: {error}", where=str(path), fix="choose another path") from error
 
 
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
 def _last_summary(path: Path, folder: Path) -> dict[str, Any]:
     """The last finished run of a task as it stands now, else of the task with its name; of a folder, the last of all.
 
@@ -346,13 +402,17 @@ def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown:
         folder / f"{stem}.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
     }
     for path, text in texts.items():
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(
-                f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
-            ) from error
+        _write(path, text)
     return list(texts)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
+        ) from error
 
 
 def file_name(task: str) -> str:

@@ -26,6 +26,7 @@ from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import FingerprintedScorer, scorer_of, signatures
 from luthier.models.shelf import Shelf
 from luthier.report import forecasts
+from luthier.report.pricing import Pricing
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
 from luthier.rungs.consistency import VERSION as CONSISTENCY_VERSION
@@ -159,6 +160,8 @@ class _Climb:
         self.forecasts: list[dict[str, Any]] = []
         self.not_forecast: list[str] = []
         self.audit: dict[str, Any] = {}
+        self.pricing = Pricing.of(task, clock().date())
+        self.choosable: list[str] = []  # which meet the target and may be chosen, in ladder order
 
     def verdict(self) -> Verdict:
         with self.store.lock(), _terminable():
@@ -253,8 +256,11 @@ class _Climb:
     def _measure(self, rung: Rung, candidate: Candidate, record: RunRecord, *, remaining: int) -> EvalRun:
         empty = self._empty(rung, candidate)
         if self.winner is not None and not self.options.all_rungs:
-            reason = f"{self.winner} already meets the target, and it is simpler"
-            return self._finished(replace(empty, not_measured=reason))
+            reason = self._no_bargain(rung, candidate)
+            if reason is not None:
+                return self._finished(replace(empty, not_measured=reason))
+        if self.pricing is not None and self._leaves(rung):
+            self.pricing.check(candidate.model)
         try:
             predictor, fit = self._fit(rung, candidate)
         except (MissingExtra, _CannotFit) as error:
@@ -277,6 +283,7 @@ class _Climb:
             remote=self._leaves(rung),
             fit=fit.description,
             fit_seconds=fit.seconds,
+            licences={name: found for role in self._roles(rung) for name, found in self.shelf.licence(role).items()},
         )
         assert self.scorer is not None
         runner = Runner(
@@ -292,6 +299,15 @@ class _Climb:
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
         return self._finished(self._guarded(predictor, raced))
+
+    def _no_bargain(self, rung: Rung, candidate: Candidate) -> str | None:
+        """Why it is not worth racing another candidate after one that meets the target; None where it may be."""
+        assert self.winner is not None
+        if self.pricing is None:
+            return f"{self.winner} already meets the target, and it is simpler"
+        money = self.pricing.money(self.runs)
+        best = min(self.choosable, key=lambda name: money[name]["usd_total"])
+        return self.pricing.no_bargain(rung, candidate, remote=self._leaves(rung), runs=self.runs, best=best)
 
     def _roles(self, rung: Rung) -> tuple[str, ...]:
         """The models that this rung uses here: those it needs, and those it can use and that the task names."""
@@ -329,8 +345,9 @@ class _Climb:
     def _finished(self, run: EvalRun) -> EvalRun:
         spec = self.task.spec
         judgement = judge(run, spec.target, spec.label_names)
-        if self.winner is None and may_be_chosen(judgement.outcome, eligibility(run, spec.constraints).answer):
-            self.winner = run.candidate.name
+        if may_be_chosen(judgement.outcome, eligibility(run, spec.constraints, self._money(run)).answer):
+            self.choosable.append(run.candidate.name)
+            self.winner = self.choosable[0]
         text = run.not_measured or ""
         self.listen(
             Event(
@@ -343,6 +360,11 @@ class _Climb:
             )
         )
         return run
+
+    def _money(self, run: EvalRun) -> Mapping[str, float]:
+        if self.pricing is None or not run.rows:
+            return {}
+        return self.pricing.money([run])[run.candidate.name]
 
     # ------------------------------------------------------------ fitting, once for each content
 
@@ -552,14 +574,18 @@ class _Climb:
 
     def _decided(self, record: RunRecord, seconds: float) -> Verdict:
         spec = self.task.spec
-        verdict = decide(self.runs, {}, spec.target, spec.constraints, task=spec)
+        costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
+        verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
+        worth = {} if self.pricing is None else self.pricing.told(verdict)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
         usage = sum((run.usage for run in raced), sum(beside, Usage())) if raced else None
         return replace(
             verdict,
+            costs=worth,
             flips=(
                 *verdict.flips,
+                *(flip["sentence"] for flip in worth.get("flips", ())),
                 *(line for told in self.forecasts for line in forecasts.lines(told)),
                 *self.not_forecast,
             ),

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -93,11 +94,16 @@ class Target:
 class Constraints:
     """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
 
-    `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence.
+    `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence. `licences`: those that a model
+    may have, empty: any. The ceilings are in US dollars and need `[economics]`; None: there is none.
     """
 
     local_only: bool = False
     allow_unknown_licence: bool = False
+    licences: tuple[str, ...] = ()
+    usd_per_1k_requests: float | None = None
+    usd_per_month: float | None = None
+    usd_to_start: float | None = None
 
 
 # ---------------------------------------------------------------- models
@@ -265,6 +271,98 @@ class Limits:
 
     max_usd: float | None = None
     max_tokens: int | None = None
+
+
+Family = Literal["rules", "prompt", "tune"]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What luthier.toml says a model or a machine costs, in US dollars; tokens by the million, machines by the hour.
+
+    None: not said, so that a table may know it. `source` and `as_of` (an ISO date) are for whoever reads the report.
+    """
+
+    name: str
+    input: Decimal | None = None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    output: Decimal | None = None
+    training: Decimal | None = None
+    batch: Decimal | None = None
+    cache_seconds: float | None = None
+    cache_minimum: int | None = None
+    usd_per_hour: Decimal | None = None
+    tflops: float | None = None
+    gb_per_s: float | None = None
+    retires: str | None = None
+    source: str = ""
+    as_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Option:
+    """A way to do the task that nobody raced, as whoever wrote the task states it: `[option.NAME]` says what each is.
+
+    `today`: it is how the task is done now. None: not said.
+    """
+
+    name: str
+    today: bool = False
+    model: str | None = None
+    prompt_tokens: float = 0.0
+    prefix_tokens: float = 0.0
+    output_tokens: float = 0.0
+    usd_per_request: float | None = None
+    accuracy: float | None = None
+    accuracy_range: tuple[float, float] | None = None
+    usd_once: float | None = None
+    usd_per_month: float | None = None
+    training_tokens: float | None = None
+    training_model: str | None = None
+    labels: int = 0
+    host: str | None = None
+    seconds_per_request: float | None = None
+    local: bool = True
+    days: float | None = None
+
+
+@dataclass(frozen=True)
+class Economics:
+    """What the task is worth and what people cost: `[economics]` in luthier.toml says what each is.
+
+    `options` and `prices` are what `[option.NAME]` and `[price.NAME]` say. None: not said; the report then names what
+    is assumed, or that it is not counted.
+    """
+
+    monthly_requests: float
+    requests_range: tuple[float, float] | None = None
+    growth_per_month: float = 0.0
+    horizon_months: int = 12
+    discount_per_year: float = 0.0
+    price_fall_per_year: float = 0.0
+    usd_per_error: float | None = None
+    error_by_class: Mapping[str, float] = field(default_factory=dict)
+    active_hours: float = 730.0
+    peak: float = 3.0
+    utilisation: float = 0.6
+    replicas: int = 1
+    machine_usd_per_hour: float | None = None
+    host: str | None = None
+    deploy: Literal["this machine", "host"] = "this machine"
+    batch_share: float = 0.0
+    retry_rate: float = 0.0
+    verification_usd: float = 0.0
+    usd_per_label: float = 0.0
+    usd_per_hour: float | None = None
+    engineering_hours: Mapping[Family, float] = field(default_factory=dict)
+    upkeep_hours: Mapping[Family, float] = field(default_factory=dict)
+    monitoring_usd: float = 0.0
+    preparation_share: float | None = None
+    trials: int = 1
+    months_between_changes: float = 0.0
+    options: tuple[Option, ...] = ()
+    prices: tuple[Price, ...] = ()
 
 
 Backend = Literal["auto", "loop", "trl"]
@@ -480,7 +578,7 @@ class EvalRun:
     their means are judged by betting (known before the first score, as a sequence demands). A candidate that was not
     raced has no rows and a `not_measured` reason. `consistency` says how often its answers stay the same on dev, where
     that was measured. `remote`: its inputs left this machine; `guarded`: fitting changed a
-    model's weights.
+    model's weights; `licences` are those of the local models that it runs, by their names, None where nobody knows.
     """
 
     candidate: Candidate
@@ -501,6 +599,7 @@ class EvalRun:
     consistency: Mapping[str, Any] = field(default_factory=dict)
     not_measured: str | None = None
     guard: Mapping[str, Any] | None = None
+    licences: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def usage(self) -> Usage:
@@ -648,6 +747,7 @@ class Task:
     extra: Extra = Extra()
     forecast_seconds: float = 900.0  # what forecasts that nobody asked for may take; not part of what is measured
     file: Path | None = None  # the luthier.toml it was read from
+    economics: Economics | None = None  # what it is worth: not part of what is measured either
 
 
 # ---------------------------------------------------------------- what a verdict knows

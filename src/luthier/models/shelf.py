@@ -12,6 +12,7 @@ from luthier.models import budget, cache, catalog
 from luthier.models.budget import Budget
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
+from luthier.models.licence import licence_of
 from luthier.models.remote import RemoteModel
 from luthier.task.spec import ModelsSection
 from luthier.types import Listener, Task
@@ -47,6 +48,19 @@ class Shelf:
                 found = CachedModel(found, self._cache)
             self._roles[role] = found
         return self._roles[role]
+
+    def licence(self, role: str) -> dict[str, str | None]:
+        """The licence of the local model in this role, by its name, None where nobody knows it.
+
+        Nothing for a model behind an endpoint, which has terms instead, or one that somebody made in memory.
+        """
+        name = self._task.spec.models.get(role, "")
+        if role in self.given or name in self._task.remote:
+            return {}
+        listed = {entry.name: entry.licence for entry in catalog.entries()}
+        if name in listed:
+            return {name: listed[name]}
+        return {Path(name).name: licence_of(Path(name))} if Path(name).is_dir() else {}
 
     def clock(self) -> float:
         """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""

@@ -36,7 +36,7 @@ STEPS = (
 
 def five_questions(facts: VerdictFacts) -> list[dict[str, Any]]:
     """One dict a question: question, measured ("yes", "in part" or "no"), answer, because, comparisons."""
-    return [_prompt(facts), _knowledge(), _behaviour(facts), _pay(), _stay(facts)]
+    return [_prompt(facts), _knowledge(), _behaviour(facts), _pay(facts), _stay(facts)]
 
 
 def _answer(question: str, measured: str, answer: str, because: str, **more: Any) -> dict[str, Any]:
@@ -144,12 +144,22 @@ def _comparisons(runs: Sequence[EvalRun]) -> list[dict[str, Any]]:
     return [{"about": about, **step} for about, step in compared if step]
 
 
-def _pay() -> dict[str, Any]:
-    because = (
-        "The task has no [economics] section with volumes and prices, and this version does not price the rungs. "
-        "The tokens and seconds that each rung took are below."
-    )
-    return _answer("Does it pay?", "no", "Not measured.", because)
+def _pay(facts: VerdictFacts) -> dict[str, Any]:
+    question, costs = "Does it pay?", facts.costs
+    if not costs:
+        because = (
+            "The task has no [economics] section that says how much is asked. The tokens and seconds that each rung "
+            "took are below."
+        )
+        return _answer(question, "no", "Not measured.", because)
+    because = " ".join(costs["sentences"])
+    rivals = [pair for pair in costs["break_even"] if facts.chosen in (pair["of"], pair["against"])]
+    if rivals:
+        because += f" {rivals[0]['sentence']}."
+    if not costs["counts_errors"]:
+        because += " What a wrong answer costs is not stated, so accuracy is worth nothing in these figures."
+    answer = f"{costs['cheapest']} costs least." if costs["cheapest"] else "Nothing that may be chosen has a cost."
+    return _answer(question, "in part" if costs["not_counted"] else "yes", answer, because)
 
 
 def _stay(facts: VerdictFacts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,12 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from luthier.errors import StoreError
 from luthier.report import plain
+from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
+from luthier.report.worth import dollars, months_in_words
 
 NUMBERS: tuple[Callable[..., str], ...] = (
     *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),
@@ -29,6 +33,17 @@ def html(summary: Mapping[str, Any]) -> str:
     """The report as one HTML file: no script, no request, all text from the task escaped. Errors: StoreError."""
     _check(summary)
     return environment(escape=True).get_template("report.html").render(**summary, axis=axis(summary))
+
+
+def calculator(name: str, run: str | None, costs: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
+    """The interactive page of costs as one HTML file: works offline, calculates by a script in it.
+
+    `costs` is what `luthier.report.worth.told` gave, `numbers` what the script calculates with (`page_numbers`).
+    """
+    # inside a script element only the end of it is markup
+    data = Markup(json.dumps(numbers, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
+    template = _environment(escape=True).get_template("calculator.html")
+    return template.render(name=name, run=run, costs=costs, data=data)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -66,6 +81,9 @@ def environment(*, escape: bool) -> Environment:
     environment.filters["narrowing_shape"] = narrowing_shape
     environment.filters["training_shape"] = training_shape
     environment.filters["learning_shape"] = learning_shape
+    for shape in (totals_shape, frontier_shape, tornado_shape, months_in_words):
+        environment.filters[shape.__name__] = shape
+    environment.filters["dollars"] = dollars
     environment.globals["tokens_in"] = tokens_in
     return environment
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from luthier.economics.measured import measured
 from luthier.report import auditing, evidence, forgetting
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
@@ -141,7 +142,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "label": target.label,
             },
             "candidates": [
-                _candidate_json(result, answers)
+                {**_candidate_json(result, answers), "measured": _measured(facts, result)}
                 for result, answers in zip(facts.candidates, _answers(facts), strict=True)
             ],
             "reasons": facts.reasons,
@@ -153,11 +154,19 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "usage": {**plain(Usage()), **plain(facts.spend.get("usage", {}))},
             },
             "flips": facts.flips,
+            "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
             "provenance": facts.provenance,
         }
     )
+
+
+def _measured(facts: VerdictFacts, result: CandidateResult) -> dict[str, Any] | None:
+    """What the race told about cost, for whoever prices it later."""
+    run = next((run for run in facts.runs if run.candidate == result.candidate), None)
+    found = None if run is None else measured(run, facts.task.target, result.estimate)
+    return None if found is None else found.plain()
 
 
 def _answers(facts: VerdictFacts) -> list[int]:
@@ -219,7 +228,6 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
             {**as_json, **_shown(facts, result, runs.get(result.candidate.name))} for result, as_json in results
         ],
         "questions": five_questions(facts),
-        "costs": flat(plain(facts.costs)),
         "data": rows_of(facts.findings),
         "splits": split_sizes(facts.findings),
         "warnings": plain(facts.findings.get("warnings", ())),

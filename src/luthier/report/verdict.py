@@ -14,8 +14,9 @@ from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.report import render, summary
 from luthier.report.forgetting import elsewhere, lost
-from luthier.report.plain import interval, level
+from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
+from luthier.report.worth import dollars, over_ceilings
 from luthier.types import (
     CandidateResult,
     Constraints,
@@ -71,21 +72,45 @@ def decide(
 ) -> Verdict:
     """The verdict on these runs, which stand in ladder order. Pure: no clock, no store, no model.
 
-    `costs` by candidate name is what each would cost (empty until there is an economics section): kept in the verdict.
+    `costs` by candidate name is what each would cost: at least `usd_total` over the horizon, `usd_per_month`,
+    `usd_per_1k_requests` and `usd_to_start`; `p_cheapest` where several may be chosen. With them the cheapest of those
+    that may be chosen is; without, the simplest.
     """
-    results = tuple(_result(run, target, constraints, task) for run in runs)
-    chosen = next((result for result in results if may_be_chosen(result.outcome, result.eligible)), None)
+    results = tuple(_result(run, target, constraints, task, costs.get(run.candidate.name)) for run in runs)
+    fit = [result for result in results if may_be_chosen(result.outcome, result.eligible)]
+    chosen = min(fit, key=lambda result: _price(result, costs), default=None)
     return Verdict(
         task=task,
         outcome=_overall(results, chosen),
         chosen=chosen.candidate.name if chosen else None,
-        sentence=_sentence(results, chosen, target),
+        sentence=_sentence(results, chosen, target) + _cheaper(fit, chosen, costs),
         candidates=results,
         runs=tuple(runs),
         reasons=_reasons(results, chosen, target),
         flips=_flips(results, chosen, target),
         costs=dict(costs),
     )
+
+
+def _price(result: CandidateResult, costs: Mapping[str, Any]) -> tuple[float, int]:
+    """What a candidate costs over the horizon, then how simple it is; without costs only that."""
+    cost = costs.get(result.candidate.name)
+    return (float(cost["usd_total"]) if cost else 0.0, result.candidate.rank)
+
+
+def _cheaper(fit: Sequence[CandidateResult], chosen: CandidateResult | None, costs: Mapping[str, Any]) -> str:
+    """Why the chosen one was preferred to others that meet the target too."""
+    others = [result for result in fit if result is not chosen and result.candidate.name in costs]
+    if chosen is None or not others or chosen.candidate.name not in costs:
+        return ""
+    own = costs[chosen.candidate.name]
+    next_one = min(others, key=lambda result: _price(result, costs))
+    text = (
+        f" It is the cheapest of {len(others) + 1} that do: {dollars(own['usd_total'])} over {own['months']} months, "
+        f"against {dollars(costs[next_one.candidate.name]['usd_total'])} for {next_one.candidate.name}"
+    )
+    chance = own.get("p_cheapest")
+    return f"{text}, with a probability of {percent(chance)}." if chance is not None else f"{text}."
 
 
 def may_be_chosen(outcome: Outcome, eligible: Eligible) -> bool:
@@ -102,15 +127,37 @@ class Eligibility:
     unsettled: tuple[str, ...] = ()
 
 
-def eligibility(run: EvalRun, constraints: Constraints) -> Eligibility:
-    """Constraints and the guard decide whether a candidate may be chosen, never what it scores."""
+def eligibility(run: EvalRun, constraints: Constraints, cost: Mapping[str, float] | None = None) -> Eligibility:
+    """Constraints and the guard decide whether a candidate may be chosen, never what it scores.
+
+    `cost` holds what the ceilings are about; without it they block nothing.
+    """
     if run.not_measured is not None:
         return Eligibility("unknown")
     if constraints.local_only and run.remote:
         return Eligibility("no", blocked_by=("local_only",))
+    blocked = (*_licences(run, constraints), *over_ceilings(cost or {}, constraints))
+    if blocked:
+        return Eligibility("no", blocked_by=blocked)
     if run.guarded:
         return _by_guard(run.guard)
     return Eligibility("yes")
+
+
+def _licences(run: EvalRun, constraints: Constraints) -> tuple[str, ...]:
+    """Which models have a licence that is not on the list, or one that nobody knows."""
+    allowed = {name.lower() for name in constraints.licences}
+    if not allowed:
+        return ()
+    unknown = [name for name, licence in run.licences.items() if licence is None]
+    wrong = [
+        f"licences: {name} has {licence}, allowed are {', '.join(sorted(constraints.licences))}"
+        for name, licence in run.licences.items()
+        if licence is not None and licence.lower() not in allowed
+    ]
+    if constraints.allow_unknown_licence:
+        return tuple(wrong)
+    return (*wrong, *(f"licences: nobody knows that of {name}" for name in unknown))
 
 
 def _by_guard(guard: Mapping[str, Any] | None) -> Eligibility:
@@ -136,11 +183,13 @@ def _overall(results: Sequence[CandidateResult], chosen: CandidateResult | None)
     return Outcome.DOES_NOT_MEET
 
 
-def _result(run: EvalRun, target: Target, constraints: Constraints, task: TaskSpec) -> CandidateResult:
+def _result(
+    run: EvalRun, target: Target, constraints: Constraints, task: TaskSpec, cost: Mapping[str, Any] | None
+) -> CandidateResult:
     judgement = judge(run, target, task.label_names)
     undecided = judgement.outcome is Outcome.INCONCLUSIVE
     more = more_examples(run, target, task.label_names) if undecided else None
-    may = eligibility(run, constraints)
+    may = eligibility(run, constraints, cost)
     return CandidateResult(
         candidate=run.candidate,
         outcome=judgement.outcome,
@@ -210,6 +259,7 @@ def _sentence(results: Sequence[CandidateResult], chosen: CandidateResult | None
     lead = f"You don't need an LLM for this: {name} meets" if rung in NOT_AN_LLM else f"{name} meets"
     text = f"{lead} {bar}, with {_figure(chosen.estimate)} on {chosen.estimate.n:,} test examples"
     simpler = [r for r in results if r.candidate.rank < chosen.candidate.rank]
+    simpler = [r for r in simpler if not may_be_chosen(r.outcome, r.eligible)]  # those are compared by cost
     if simpler:
         text += f"; {_tally(simpler)}"
     text += "."

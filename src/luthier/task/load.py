@@ -24,6 +24,8 @@ from luthier.types import Example, Extra, GuardRules, Task, TaskSpec, Training, 
 # a cluster of near-copies above this share of the data says that the threshold links what is not the same
 _LARGE_CLUSTER = 0.1
 _FEW_TEST_EXAMPLES = 5
+# constraints that choose among what was measured, and change nothing of it
+CHOOSING = ("licences", "usd_per_1k_requests", "usd_per_month", "usd_to_start")
 
 
 def load_task(path: str | Path) -> Task:
@@ -60,6 +62,7 @@ def load_task(path: str | Path) -> Task:
         extra=extra,
         forecast_seconds=settings.forecast_seconds,
         file=file.resolve(),
+        economics=settings.economics,
     )
 
 
@@ -266,6 +269,8 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
             del content[name]
     if not spec.constraints.allow_unknown_licence:
         del content["constraints"]["allow_unknown_licence"]
+    for name in CHOOSING:
+        del content["constraints"][name]
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content

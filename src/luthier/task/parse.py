@@ -6,16 +6,19 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from luthier.errors import SpecError
-from luthier.task.settings import Settings, settings
-from luthier.task.spec import File
+from luthier.task.settings import Settings, constraints_noun, settings
+from luthier.task.spec import File, Numbers
 from luthier.task.spelling import suggest
+from luthier.task.worth import economics_noun
+from luthier.types import Constraints, Economics, Endpoint, Target
 
 FILE_NAME = "luthier.toml"
 DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet", ".xlsx")
@@ -45,19 +48,80 @@ def read_settings(path: Path) -> Settings:
     return parse(_text(path), path.name)
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What luthier.toml says about money; `name` and `target` are None where it says nothing about a task."""
+
+    economics: Economics | None
+    constraints: Constraints
+    remote: Mapping[str, Endpoint]
+    name: str | None = None
+    target: Target | None = None
+    seed: int = 0
+
+
+def read_worth(path: Path, changes: Sequence[str] = ()) -> Worth:
+    """The sections about money, each of `changes` ("economics.monthly_requests=3e6") put in place first.
+
+    A file without [task], [data] and [target] is for people who only have numbers: their sections may then be missing.
+    Raises SpecError.
+    """
+    tables = _tables(_text(path), path.name)
+    for change in changes:
+        _merge(tables, _change(change))
+    _known_sections(tables, path.name)
+    try:
+        if not {"task", "data", "target"} & set(tables):
+            alone = Numbers.model_validate(tables)
+            noun = economics_noun(alone.economics, alone.option, alone.price)
+            return Worth(noun, constraints_noun(alone.constraints), {})
+        found = settings(File.model_validate(tables), path.name)
+    except ValidationError as mistakes:
+        raise _spec_error(mistakes, tables, path.name) from None
+    return Worth(found.economics, found.constraints, found.remote, found.name, found.target, found.seed)
+
+
+def _change(text: str) -> dict[str, Any]:
+    """One change as tables: a value that is not TOML is taken as text."""
+    key, equals, value = text.partition("=")
+    for line in (text, f"{key} = {json.dumps(value.strip())}"):
+        try:
+            found = tomllib.loads(line)
+        except tomllib.TOMLDecodeError:
+            continue
+        if equals and all(isinstance(each, dict) for each in found.values()):
+            return found
+    raise SpecError(
+        f"{text!r} changes nothing", where="--set", fix="write --set section.key=value: economics.monthly_requests=3e6"
+    )
+
+
+def _merge(tables: dict[str, Any], change: Mapping[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(tables.get(key), dict):
+            _merge(tables[key], value)
+        else:
+            tables[key] = value
+
+
 def parse(text: str, where: str = FILE_NAME) -> Settings:
     """The text of a luthier.toml, checked; `where` names the file in errors. Raises SpecError."""
+    tables = _tables(text, where)
+    _known_sections(tables, where)
+    try:
+        return settings(File.model_validate(tables), where)
+    except ValidationError as mistakes:
+        raise _spec_error(mistakes, tables, where) from None
+
+
+def _tables(text: str, where: str) -> dict[str, Any]:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as mistake:
         raise _toml_error(mistake, text, where) from None
     if not tables:
         raise SpecError("it says nothing", where=where, fix="`luthier init DATA` writes a luthier.toml for your data")
-    _known_sections(tables, where)
-    try:
-        return settings(File.model_validate(tables), where)
-    except ValidationError as mistakes:
-        raise _spec_error(mistakes, tables, where) from None
+    return tables
 
 
 def _toml_error(mistake: tomllib.TOMLDecodeError, text: str, where: str) -> SpecError:

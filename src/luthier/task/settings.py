@@ -8,9 +8,22 @@ from typing import Any
 from luthier.errors import SpecError
 from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
 from luthier.task.source import DataSection
-from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
+from luthier.task.spec import RUNG_NAMES, ConstraintsSection, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
-from luthier.types import Constraints, Endpoint, GuardRules, Kind, Label, Limits, MetricName, Scale, Target, Training
+from luthier.task.worth import economics_noun
+from luthier.types import (
+    Constraints,
+    Economics,
+    Endpoint,
+    GuardRules,
+    Kind,
+    Label,
+    Limits,
+    MetricName,
+    Scale,
+    Target,
+    Training,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Settings:
     limits: Limits
     cached: bool
     forecast_seconds: float
+    economics: Economics | None
 
     @property
     def closed(self) -> bool:
@@ -72,7 +86,7 @@ def settings(file: File, where: str) -> Settings:
         data=file.data,
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
-        constraints=Constraints(file.constraints.local_only, file.constraints.allow_unknown_licence),
+        constraints=constraints_noun(file.constraints),
         rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
@@ -88,7 +102,12 @@ def settings(file: File, where: str) -> Settings:
         limits=file.limits.noun(),
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
+        economics=economics_noun(file.economics, file.option, file.price),
     )
+
+
+def constraints_noun(section: ConstraintsSection) -> Constraints:
+    return Constraints(**{**section.model_dump(), "licences": tuple(section.licences)})
 
 
 def _training(file: File, where: str) -> Training:

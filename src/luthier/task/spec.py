@@ -16,6 +16,7 @@ from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, chec
 from luthier.task.section import Section, problem
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
+from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
 from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (
@@ -266,6 +267,27 @@ class ConstraintsSection(Section):
             "The report says that this was allowed."
         ),
     )
+    licences: list[str] = Field(
+        default=[],
+        description=(
+            "The licences that the model behind a candidate may have, by their SPDX names such as `apache-2.0`; case "
+            "does not matter. Left out: any. A model whose licence nobody knows is blocked, unless "
+            "`allow_unknown_licence` is set; one behind an endpoint has terms, not a licence, and is not judged."
+        ),
+        json_schema_extra={"values": "list of text"},
+    )
+    usd_per_1k_requests: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The most that 1,000 requests may cost, hosts included. Needs `[economics]`.",
+    )
+    usd_per_month: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="The most that a month may cost. Needs `[economics]`."
+    )
+    usd_to_start: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="The most that starting may cost. Needs `[economics]`."
+    )
 
 
 class LadderSection(Section):
@@ -427,6 +449,20 @@ class ForecastSection(Section):
     )
 
 
+class Numbers(Section):
+    """A luthier.toml of somebody who only has numbers: no task, no data, no target."""
+
+    economics: EconomicsSection
+    option: dict[str, OptionSection] = Field(default={})
+    price: dict[str, PriceSection] = Field(default={})
+    constraints: ConstraintsSection = Field(default=ConstraintsSection())
+
+    @model_validator(mode="after")
+    def _worth(self) -> Numbers:
+        check_worth(self.economics, self.option, self.price)
+        return self
+
+
 class File(Section):
     """The whole of luthier.toml."""
 
@@ -443,6 +479,9 @@ class File(Section):
     forecast: ForecastSection = Field(default=ForecastSection())
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
+    economics: EconomicsSection | None = Field(default=None)
+    option: dict[str, OptionSection] = Field(default={})
+    price: dict[str, PriceSection] = Field(default={})
 
     _checked_names = field_validator("remote")(checked_names)
 
@@ -450,6 +489,18 @@ class File(Section):
     def _roles(self) -> File:
         local_only = self.constraints.local_only
         check_roles(self.models.model_dump(exclude_none=True), self.remote, self.limits, local_only=local_only)
+        return self
+
+    @model_validator(mode="after")
+    def _worth(self) -> File:
+        check_worth(self.economics, self.option, self.price)
+        ceilings = ("usd_per_1k_requests", "usd_per_month", "usd_to_start")
+        named = [name for name in ceilings if getattr(self.constraints, name) is not None]
+        if named and self.economics is None:
+            raise problem(
+                f"[constraints] {named[0]} needs to know how much is asked",
+                "add [economics] with monthly_requests = ...",
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,396 @@
+"""Worth: the sections of luthier.toml about money: `[economics]`, `[option.NAME]` and `[price.NAME]`."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from luthier.task.section import Section, problem
+from luthier.types import Economics, Family, Option, Price
+
+FAMILIES: tuple[Family, ...] = ("rules", "prompt", "tune")
+MOST_MONTHS = 120
+Unit = Literal["1M tokens", "1K tokens", "token"]
+PER_MILLION: dict[str, int] = {"1M tokens": 1, "1K tokens": 1_000, "token": 1_000_000}
+# what a million tokens has cost since there are prices: outside it, the unit is in doubt
+PLAUSIBLE = (Decimal("0.005"), Decimal(600))
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
+
+
+def _money(default: float | None, meaning: str) -> Any:
+    return Field(default=default, ge=0, allow_inf_nan=False, description=meaning)
+
+
+class EconomicsSection(Section):
+    """What the task is worth, what people cost, and for how long. With it, every candidate is priced.
+
+    Sums are in US dollars. What is left out is not counted, or assumed, and the report says which.
+    """
+
+    monthly_requests: float = Field(
+        allow_inf_nan=False, description="How many requests a month there are. The first month's, where they grow."
+    )
+    requests_range: list[float] | None = Field(
+        default=None,
+        description=(
+            "Between which two numbers it lies in eight of ten cases, as `[low, high]`. Left out: a factor of 1.5 "
+            "down or up is assumed."
+        ),
+        json_schema_extra={"values": "list of two numbers"},
+    )
+    growth_per_month: float = Field(
+        default=0.0, gt=-1, le=1, allow_inf_nan=False, description="By which share the requests grow each month."
+    )
+    horizon_months: int = Field(default=12, description=f"Over how many months the cost counts: 1 to {MOST_MONTHS}.")
+    discount_per_year: float = Field(
+        default=0.0, ge=0, lt=1, allow_inf_nan=False, description="What a dollar loses in a year: 0.08 for 8 %."
+    )
+    price_fall_per_year: float = Field(
+        default=0.0, ge=0, lt=1, allow_inf_nan=False, description="By which share token prices fall in a year."
+    )
+    usd_per_error: float | None = _money(
+        None, "What one wrong answer costs. Left out: wrong answers cost nothing, and accuracy is worth nothing."
+    )
+    error_by_class: dict[str, float] = Field(
+        default={},
+        description="The same by the right answer's label, where classes differ: `{urgent = 40, other = 0.5}`.",
+        json_schema_extra={"values": "table of numbers"},
+    )
+    active_hours: float = Field(
+        default=730.0,
+        gt=0,
+        le=744,
+        allow_inf_nan=False,
+        description="In how many hours of a month the requests arrive; a prompt cache and the peak depend on it.",
+    )
+    peak: float = Field(
+        default=3.0, ge=1, allow_inf_nan=False, description="The busiest second beside the mean one, in requests."
+    )
+    utilisation: float = Field(
+        default=0.6, gt=0, le=1, allow_inf_nan=False, description="How busy a machine may be at the peak."
+    )
+    replicas: int = Field(default=1, ge=1, description="How many machines run at the least.")
+    machine_usd_per_hour: float | None = _money(
+        None, "What this machine costs an hour. Left out: the price of `aws-m7g-large` is assumed."
+    )
+    host: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "The machine, by its name in the price table (`luthier prices hosts`) or a `[price.NAME]`, on which local "
+            "models are priced besides this one. Left out: `modal-l4`."
+        ),
+    )
+    deploy: Literal["this machine", "host"] = Field(
+        default="this machine", description="Which of the two counts where ways are compared."
+    )
+    batch_share: float = Field(
+        default=0.0, ge=0, le=1, allow_inf_nan=False, description="The share of requests that may wait for a day."
+    )
+    retry_rate: float = Field(
+        default=0.0, ge=0, le=1, allow_inf_nan=False, description="The share of requests that are sent twice."
+    )
+    verification_usd: float = _money(0.0, "What looking at one answer costs, whichever way gave it.")
+    usd_per_label: float = _money(0.0, "What one labelled example costs. 0: they are there and paid for.")
+    usd_per_hour: float | None = _money(None, "What an hour of the team costs. Needed where hours are given.")
+    engineering_hours: dict[Family, float] = Field(
+        default={},
+        description=(
+            "Hours until it runs, by kind of way: `rules` (no language model), `prompt`, `tune` (a fine-tune): "
+            "`{prompt = 8, tune = 40}`. What is not named is not counted."
+        ),
+        json_schema_extra={"values": "table of numbers"},
+    )
+    upkeep_hours: dict[Family, float] = Field(
+        default={}, description="The same, each month.", json_schema_extra={"values": "table of numbers"}
+    )
+    monitoring_usd: float = _money(0.0, "What watching it costs a month, whichever way it is.")
+    preparation_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description=(
+            "Which share of the whole start of a fine-tune goes into preparing data. Left out: 0.3 is assumed (0.2 to "
+            "0.4), as teams report. 0: the data are prepared."
+        ),
+    )
+    trials: int = Field(default=1, ge=1, description="How many trainings it takes until one is kept.")
+    months_between_changes: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How many months the task stays as it is; then a model is trained again. 0: it does not change.",
+    )
+
+    @field_validator("monthly_requests")
+    @classmethod
+    def _requests(cls, value: float) -> float:
+        if value <= 0:
+            raise problem(f"{value:g} requests a month cost nothing", "write how many there are, such as 300000")
+        return value
+
+    @field_validator("horizon_months")
+    @classmethod
+    def _horizon(cls, value: int) -> int:
+        if not 1 <= value <= MOST_MONTHS:
+            raise problem(f"{value} months are no horizon", f"write a whole number from 1 to {MOST_MONTHS}")
+        return value
+
+    @field_validator("requests_range")
+    @classmethod
+    def _range(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not (len(value) == 2 and 0 < value[0] <= value[1] < float("inf")):
+            raise problem(f"{value} is no range", "write two numbers above 0, the lower one first")
+        return value
+
+    @field_validator("error_by_class", "engineering_hours", "upkeep_hours")
+    @classmethod
+    def _amounts(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, amount in value.items():
+            if not 0 <= amount < float("inf"):
+                raise problem(f"{name} = {amount:g} is no amount", "write a number of 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> EconomicsSection:
+        if (self.engineering_hours or self.upkeep_hours) and self.usd_per_hour is None:
+            raise problem("hours are given, and not what one costs", "add usd_per_hour = 90")
+        if self.requests_range and not self.requests_range[0] <= self.monthly_requests <= self.requests_range[1]:
+            raise problem(
+                f"monthly_requests = {self.monthly_requests:g} lies outside requests_range",
+                "widen requests_range, or correct one of the two",
+            )
+        return self
+
+
+class OptionSection(Section):
+    """A way to do the task that is not raced, with figures of your own: another model, rules, people, today's process.
+
+    It is compared by its cost, and marked as stated everywhere: nobody has measured its accuracy here.
+    """
+
+    today: bool = Field(default=False, description="This is how the task is done now. At most one option.")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The model whose token prices count, as `luthier prices MODEL` knows it, or a `[price.NAME]`.",
+    )
+    prompt_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Tokens it reads a request.")
+    prefix_tokens: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="How many of them are the same in every request."
+    )
+    output_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Tokens it writes a request.")
+    usd_per_request: float | None = _money(None, "What a request costs besides tokens: a person's minutes, say.")
+    accuracy: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="The share of right answers, as you know it."
+    )
+    accuracy_range: list[float] | None = Field(
+        default=None,
+        description="Between which two shares it lies, at 95 %. Left out: it is taken as exact.",
+        json_schema_extra={"values": "list of two shares"},
+    )
+    usd_once: float | None = _money(None, "What it costs before it runs.")
+    usd_per_month: float | None = _money(None, "What it costs a month, however much is asked.")
+    training_tokens: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Training tokens of a fine-tune, each counted as often as it is seen.",
+    )
+    training_model: str | None = Field(
+        default=None, min_length=1, description="The model whose price for training counts. Left out: `model`."
+    )
+    labels: int = Field(default=0, ge=0, description="How many labelled examples it takes, at usd_per_label each.")
+    host: str | None = Field(default=None, min_length=1, description="A machine it runs on, by its name in the table.")
+    seconds_per_request: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long that machine works on a request. Left out: it is always enough of a machine.",
+    )
+    local: bool = Field(default=True, description="`false`: inputs leave this machine.")
+    days: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="How many days until it is in production."
+    )
+
+    @field_validator("accuracy_range")
+    @classmethod
+    def _range(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not (len(value) == 2 and 0 <= value[0] <= value[1] <= 1):
+            raise problem(f"{value} is no range of shares", "write two numbers from 0 to 1, the lower one first")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> OptionSection:
+        if self.prefix_tokens > self.prompt_tokens:
+            raise problem(
+                f"the prefix has {self.prefix_tokens:g} tokens and the whole prompt {self.prompt_tokens:g}",
+                "prefix_tokens are part of prompt_tokens",
+            )
+        if (self.prompt_tokens or self.output_tokens) and self.model is None and self.host is None:
+            raise problem("tokens without a price", 'add model = "..." or host = "..."')
+        if self.training_tokens and not (self.training_model or self.model):
+            raise problem("training tokens without a price", 'add training_model = "..."')
+        if self.accuracy_range and self.accuracy is None:
+            raise problem("accuracy_range without accuracy", "add accuracy = ...")
+        if self.accuracy_range and not self.accuracy_range[0] <= (self.accuracy or 0.0) <= self.accuracy_range[1]:
+            raise problem("accuracy lies outside accuracy_range", "correct one of the two")
+        priced = (self.model, self.usd_per_request, self.usd_once, self.usd_per_month, self.host)
+        if all(each is None for each in priced):
+            raise problem(
+                "it says nothing about cost", "add usd_per_request, usd_per_month, usd_once, a host, or a model"
+            )
+        return self
+
+    def noun(self, name: str) -> Option:
+        given = self.model_dump()
+        span = given.pop("accuracy_range")
+        return Option(name=name, accuracy_range=None if span is None else (span[0], span[1]), **given)
+
+
+class PriceSection(Section):
+    """A price of your own, for a model by its name, or for a machine: it counts before any table's.
+
+    What is left out is looked up as for a model of that name, or costs what `input` costs.
+    """
+
+    unit: Unit | None = Field(
+        default=None,
+        description="What the token prices are for. Left out: a million tokens, and an implausible price is an error.",
+    )
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="The currency, as three letters.")
+    usd_per_unit: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What one unit of that currency is in US dollars: needed with any other.",
+    )
+    input: float | None = _money(None, "Input tokens.")
+    cached_input: float | None = _money(None, "Input tokens that a prompt cache holds.")
+    cache_write: float | None = _money(None, "Input tokens that are written to a prompt cache.")
+    output: float | None = _money(None, "Output tokens.")
+    training: float | None = _money(None, "Training tokens.")
+    batch: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="What a request costs that can wait: 0.5 for half."
+    )
+    cache_seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="How long a cached prefix lives without a hit."
+    )
+    cache_minimum: int | None = Field(default=None, ge=0, description="The shortest prefix that a cache keeps.")
+    hour: float | None = _money(None, "A machine's price for an hour.")
+    tflops: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Its GPU's peak in 16 bits, in TFLOPS."
+    )
+    gb_per_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Its GPU's memory bandwidth, in GB a second."
+    )
+    retires: date | None = Field(
+        default=None, description="The day on which the model is shut down.", json_schema_extra={"values": "date"}
+    )
+    source: str = Field(default="luthier.toml", min_length=1, description="Where the price is from.")
+    as_of: date | None = Field(
+        default=None, description="On which day it was so.", json_schema_extra={"values": "date"}
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> PriceSection:
+        if self.currency != "USD" and self.usd_per_unit is None:
+            raise problem(
+                f"sums are in US dollars, and these prices in {self.currency}",
+                f"add usd_per_unit: what 1 {self.currency} is in US dollars",
+            )
+        if self.currency == "USD" and self.usd_per_unit is not None:
+            raise problem("a US dollar is a US dollar", "remove usd_per_unit, or name the currency")
+        if self.input is None and self.output is None and self.hour is None and self.training is None:
+            raise problem("it names no price", "add input and output, or hour, or training")
+        if (self.input is None) != (self.output is None):
+            raise problem("one of input and output is missing", "add both, in the same unit")
+        for name in ("input", "output", "training"):
+            self._check_magnitude(name)
+        return self
+
+    def _check_magnitude(self, name: str) -> None:
+        amount = self._tokens(name)
+        if self.unit is not None or not amount or PLAUSIBLE[0] <= amount <= PLAUSIBLE[1]:
+            return
+        small = amount < PLAUSIBLE[0]
+        guess = f"for 1,000 tokens (then it is {amount * 1000:f} for a million)" if small else "in cents"
+        raise problem(
+            f"{name}: ${amount:f} for a million tokens is far {'below' if small else 'above'} what models cost: "
+            f"is it {guess}?",
+            'say what it is for: unit = "1K tokens", or unit = "1M tokens" if it is right as it is',
+        )
+
+    def _dollars(self, name: str) -> Decimal | None:
+        value = getattr(self, name)
+        return None if value is None else Decimal(repr(value)) * Decimal(repr(self.usd_per_unit or 1))
+
+    def _tokens(self, name: str) -> Decimal | None:
+        value = self._dollars(name)
+        return None if value is None else value * PER_MILLION[self.unit or "1M tokens"]
+
+    def noun(self, name: str) -> Price:
+        return Price(
+            name=name,
+            input=self._tokens("input"),
+            cached_input=self._tokens("cached_input"),
+            cache_write=self._tokens("cache_write"),
+            output=self._tokens("output"),
+            training=self._tokens("training"),
+            batch=None if self.batch is None else Decimal(repr(self.batch)),
+            cache_seconds=self.cache_seconds,
+            cache_minimum=self.cache_minimum,
+            usd_per_hour=self._dollars("hour"),
+            tflops=self.tflops,
+            gb_per_s=self.gb_per_s,
+            retires=None if self.retires is None else self.retires.isoformat(),
+            source=self.source,
+            as_of=None if self.as_of is None else self.as_of.isoformat(),
+        )
+
+
+def checked_keys(named: dict[str, Any], what: str) -> None:
+    for name in named:
+        if not _NAME.fullmatch(name):
+            raise problem(
+                f"{name!r} is no name for {what}",
+                "use letters, digits and . _ / : @ -, in quotes where TOML needs them",
+            )
+
+
+def check_worth(
+    economics: EconomicsSection | None, options: dict[str, OptionSection], prices: dict[str, PriceSection]
+) -> None:
+    """What the three sections have to say together."""
+    checked_keys(options, "an option")
+    checked_keys(prices, "a price")
+    today = [name for name, option in options.items() if option.today]
+    if len(today) > 1:
+        raise problem(f"{' and '.join(today)} are both today's process", "mark one option with today = true")
+    if economics is None and (options or prices):
+        kind = "option" if options else "price"
+        name = next(iter(options or prices))
+        raise problem(
+            f"[{kind}.{name}] says nothing without [economics]", "add [economics] with monthly_requests = ..."
+        )
+
+
+def economics_noun(
+    economics: EconomicsSection | None, options: dict[str, OptionSection], prices: dict[str, PriceSection]
+) -> Economics | None:
+    """All three sections as one noun; None where the task has no `[economics]`."""
+    if economics is None:
+        return None
+    given = economics.model_dump()
+    span = given.pop("requests_range")
+    return Economics(
+        **given,
+        requests_range=None if span is None else (span[0], span[1]),
+        options=tuple(option.noun(name) for name, option in options.items()),
+        prices=tuple(price.noun(name) for name, price in prices.items()),
+    )

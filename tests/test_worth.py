@@ -1,0 +1,363 @@
+"""Money in a climb: the verdict joins cost, constraints decide, and the calculator gives what the run measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import eval_run, spec
+from test_cli import call
+from test_climb import TOML, models, task_at
+
+import luthier
+from luthier.economics.book import Book
+from luthier.errors import SpecError
+from luthier.models.scripted import ScriptedModel
+from luthier.report.calculator import calculate
+from luthier.report.verdict import decide
+from luthier.task import load_task
+from luthier.types import Candidate, Constraints, Outcome, Target
+
+TODAY = date(2026, 11, 22)
+NUMBERS = """
+[economics]
+monthly_requests = 300000
+usd_per_label = 0.5
+preparation_share = 0.0
+
+[option.prompt]
+model = "gpt-4.1-mini"
+prompt_tokens = 1500
+output_tokens = 50
+
+[option.tuned]
+model = "ft-mini"
+prompt_tokens = 300
+output_tokens = 50
+labels = 1000
+training_tokens = 1050000
+training_model = "gpt-4o-mini"
+{host}
+[price."gpt-4.1-mini"]
+input = 0.40
+output = 1.60
+
+[price.gpt-4o-mini]
+training = 3.00
+
+[price.ft-mini]
+input = 0.30
+output = 1.20
+as_of = 2026-04-15
+"""
+MONEY = """
+[economics]
+monthly_requests = 1e6
+usd_per_error = 0.05
+engineering_hours = {prompt = 8}
+usd_per_hour = 90
+
+[option.clerks]
+today = true
+usd_per_request = 0.30
+accuracy = 0.97
+"""
+
+
+def numbers_at(folder: Path, host: str = "") -> Path:
+    path = folder / "luthier.toml"
+    path.write_text(NUMBERS.format(host=host), encoding="utf-8")
+    return path
+
+
+def priced_task(folder: Path, more: str = MONEY, **options: Any) -> Path:
+    path = task_at(folder, **options)
+    path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- the calculator without a run
+
+
+def test_the_golden_case_from_a_file_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = numbers_at(tmp_path)
+    assert call("cost", str(path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    months = {way["name"]: way["usd_per_month"] for way in found["ways"]}
+    assert (months["prompt"], months["tuned"]) == pytest.approx((204.0, 45.0))
+    (pair,) = found["break_even"]
+    assert (pair["of"], pair["against"]) == ("tuned", "prompt")
+    assert pair["months"] == pytest.approx(3.1645, rel=1e-4)
+    assert [each["months"] for each in pair["scales"]] == pytest.approx([3.1645, 0.31645, 0.031645], rel=1e-4)
+    assert 0 < pair["p_within_6_months"]["error"] < 0.01 < pair["p_within_6_months"]["value"] < 1
+    assert found["cheapest"] == "tuned"
+    low = next(flip for flip in found["flips"] if flip["key"] == "requests")
+    assert low["threshold"] == pytest.approx(503.15 / 12 / (0.00068 - 0.00015), rel=1e-6)
+    assert low["sentence"] == "At 79,100 requests a month or less, prompt is the cheapest (today 300,000)"
+    hosted = calculate(
+        numbers_at(tmp_path, 'host = "azure-hosting"\n[price.azure-hosting]\nhour = 1.70\n'), today=TODAY
+    )
+    (pair,) = hosted.told["break_even"]
+    assert pair["months"] is None
+    assert "$1,082.00 more a month" in pair["reason"]
+
+
+def test_a_change_on_the_command_line_is_a_change_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = numbers_at(tmp_path)
+    assert call("cost", str(path), "--set", "economics.monthly_requests=3e6", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["monthly_requests"] == 3_000_000
+    assert call("cost", str(path), "--set", "option.tuned.output_tokens=100") == 0
+    out = capsys.readouterr().out
+    assert "Break-even:" in out
+    assert "What would flip it:" in out
+    assert "Not counted:" in out
+    assert "nan" not in out.lower()
+    assert " inf" not in out.lower()
+
+
+BAD = [
+    ("economics.monthly_requests=0", "0 requests a month cost nothing"),
+    ("economics.monthly_requests=-5", "-5 requests a month"),
+    ("economics.monthly_requests=nan", "finite"),
+    ("economics.monthly_requests=inf", "finite"),
+    ("economics.horizon_months=0", "0 months are no horizon"),
+    ("economics.monthly_request=3", "did you mean 'monthly_requests'"),
+    ("economics.requests_range=[5, 1]", "no range"),
+    ("economics.requests_range=[1, 5]", "lies outside requests_range"),
+    ("economics.engineering_hours={tune=4}", "add usd_per_hour"),
+    ("option.tuned.host='nowhere'", "is no machine with a known price"),
+    ("option.prompt.model='gpt-4o-minni'", "did you mean gpt-4o-mini"),
+    ("option.prompt.accuracy_range=[0.1, 0.2]", "accuracy_range without accuracy"),
+    ("option.prompt.prefix_tokens=2000", "the prefix has 2000 tokens"),
+    ("option.empty.accuracy=0.5", "it says nothing about cost"),
+    ("price.ft-mini.input=0.0003", "is it for 1,000 tokens"),
+    ("price.ft-mini.currency='EUR'", "add usd_per_unit"),
+    ("constraints.usd_per_month=-1", "greater than 0"),
+    ("nonsense", "changes nothing"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), BAD, ids=[change for change, _ in BAD])
+def test_bad_numbers_are_one_clear_line(tmp_path: Path, change: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        calculate(numbers_at(tmp_path), [change], today=TODAY)
+    assert says in str(caught.value)
+
+
+def test_accuracies_at_the_ends_and_huge_volumes_give_finite_figures(tmp_path: Path) -> None:
+    changes = [
+        "economics.monthly_requests=1e12",
+        "economics.usd_per_error=1",
+        "option.prompt.accuracy=0.0",
+        "option.prompt.accuracy_range=[0.0, 0.4]",
+        "option.tuned.accuracy=1.0",
+        "option.tuned.accuracy_range=[0.9, 1.0]",
+    ]
+    found = calculate(numbers_at(tmp_path), changes, today=TODAY)
+    text = json.dumps(found.told, allow_nan=False)
+    assert "Infinity" not in text
+    prompt = next(way for way in found.told["ways"] if way["name"] == "prompt")
+    assert prompt["usd_per_accurate_answer"] is None
+
+
+def test_contradictory_constraints_leave_nothing_and_say_so(tmp_path: Path) -> None:
+    found = calculate(numbers_at(tmp_path), ["constraints.local_only=true", "constraints.usd_per_month=1"], today=TODAY)
+    assert found.told["cheapest"] is None
+    assert found.told["sentences"] == ["No way may be chosen, so there is nothing to compare by cost."]
+    reasons = {way["name"]: way["excluded"] for way in found.told["ways"]}
+    assert reasons["tuned"] == "local_only: inputs would leave this machine"
+
+
+def test_a_price_in_another_currency_or_unit_is_the_same_price(tmp_path: Path) -> None:
+    plain = calculate(numbers_at(tmp_path), today=TODAY)
+    changes = ["price.ft-mini={input=0.0006, output=0.0024, unit='1K tokens', currency='EUR', usd_per_unit=0.5}"]
+    again = calculate(numbers_at(tmp_path), changes, today=TODAY)
+    exact = [[line["exact"] for line in way["lines"]] for found in (plain, again) for way in found.told["ways"]]
+    assert exact[: len(exact) // 2] == exact[len(exact) // 2 :]
+
+
+def test_prices_shows_where_a_price_is_from_and_warns_when_it_is_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("prices", "gpt-4o-mini", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["input"], found["output"], found["unit"]) == ("0.15", "0.6", "1M tokens")
+    assert found["retires"] == "2027-01-14"
+    assert {origin["what"] for origin in found["origins"]} == {"tokens", "prompt cache", "training", "shutdown"}
+    assert any("days old" in warning for warning in found["warnings"])
+    assert call("prices", "no-such-model") == 2
+    assert '[price."no-such-model"] with input' in capsys.readouterr().err
+    assert call("prices", "ft-mini", "--task", str(numbers_at(tmp_path))) == 0
+    assert "as of 2026-04-15" in capsys.readouterr().out
+    assert call("prices", "hosts") == 0
+    assert "modal-l4" in capsys.readouterr().out
+
+
+def test_every_price_of_the_tables_has_a_source_and_a_date() -> None:
+    book = Book.of((), TODAY)
+    assert len(book.hosts()) >= 8
+    for host in book.hosts():
+        assert host.origin.source
+        assert host.origin.as_of is not None
+        assert host.usd_per_hour > 0
+    for model in ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"):
+        _, origin = book.training(model)
+        assert origin.as_of is not None
+    sonnet = book.model("claude-sonnet-4-5")
+    assert sonnet.cache is not None
+    assert (sonnet.cache.write, sonnet.cache.minimum_tokens) == (1.25, 1024)
+    assert sonnet.rates_for(200_001).input == 2 * sonnet.rates_for(200_000).input
+
+
+# ---------------------------------------------------------------- in a climb
+
+
+def test_the_verdict_prices_what_was_raced_and_names_what_it_assumed(tmp_path: Path) -> None:
+    verdict = luthier.run(priced_task(tmp_path), models=models())
+    costs = verdict.to_dict()["costs"]
+    ways = {way["name"]: way for way in costs["ways"]}
+    assert set(ways) == {"majority", "tfidf", "clerks", "do nothing"}
+    assert costs["cheapest"] == verdict.chosen == "tfidf"
+    assert ways["majority"]["excluded"] == "DOES NOT MEET"
+    assert [host["name"] for host in ways["tfidf"]["hosts"]] == ["this machine", "modal-l4"]
+    assert ways["clerks"]["usd_per_month"] == pytest.approx(300_000)
+    assert any("this machine costs" in line for line in costs["assumed"])
+    assert any("hours of upkeep" in line for line in costs["not_counted"])
+    assert any("Today's process (clerks) costs" in line for line in costs["sentences"])
+    assert any("Doing nothing costs" in line for line in costs["sentences"])
+    again = load_task(tmp_path / "luthier.toml")
+    assert again.fingerprint == load_task(task_at(tmp_path)).fingerprint, "money changes nothing that is measured"
+    text = verdict.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "What it costs" in text
+    assert "Does it pay?" in text
+    assert "## What it costs" in verdict.to_markdown(tmp_path / "r.md").read_text(encoding="utf-8")
+
+
+def test_the_calculator_takes_what_the_last_run_measured(tmp_path: Path) -> None:
+    path = priced_task(tmp_path)
+    verdict = luthier.run(path, models=models())
+    found = calculate(path, today=datetime.now(UTC).date())
+    assert found.run is not None
+    of_run = {way["name"]: way["usd_total"] for way in verdict.to_dict()["costs"]["ways"]}
+    assert {way["name"]: way["usd_total"] for way in found.told["ways"]} == pytest.approx(of_run)
+    other = calculate(path, ["economics.monthly_requests=1e7"], today=TODAY)
+    assert other.told["ways"][0]["usd_per_month"] >= found.told["ways"][0]["usd_per_month"]
+
+
+class Away(ScriptedModel):
+    remote = True
+
+
+def far(name: str) -> dict[str, Any]:
+    return {**models(), "prompted": Away(lambda messages: "warm", name=name)}
+
+
+def test_after_a_winner_the_climb_goes_on_only_to_what_could_be_cheaper(tmp_path: Path) -> None:
+    rungs = ("tfidf", "zero-shot")
+    cheap = "\n[economics]\nmonthly_requests = 1000\n[price.far]\ninput = 0.1\noutput = 0.1\n"
+    verdict = luthier.run(priced_task(tmp_path / "a", cheap, rungs=rungs), models=far("far"))
+    assert verdict.candidates[1].outcome is not Outcome.NOT_MEASURED, "tokens may be cheaper than a machine: raced"
+    dear = cheap + "[option.x]\nusd_once = 1\n"
+    dear = dear.replace(
+        "monthly_requests = 1000", "monthly_requests = 1000\nengineering_hours = {prompt = 80}\nusd_per_hour = 100"
+    )
+    verdict = luthier.run(priced_task(tmp_path / "b", dear, rungs=rungs), models=far("far"))
+    assert verdict.candidates[1].outcome is Outcome.NOT_MEASURED
+    assert "could not be cheaper: at the very least $8,000 over 12 months" in verdict.candidates[1].reasons[0]
+
+
+def test_a_remote_model_without_a_price_stops_before_it_is_asked(tmp_path: Path) -> None:
+    model = far("nobody-knows-me")
+    with pytest.raises(SpecError, match="nobody knows what nobody-knows-me costs"):
+        luthier.run(priced_task(tmp_path, rungs=("majority", "zero-shot")), models=model)
+    assert model["prompted"].requests == [] if hasattr(model["prompted"], "requests") else True
+
+
+def test_a_price_ceiling_and_a_list_of_licences_block(tmp_path: Path) -> None:
+    path = priced_task(tmp_path, MONEY + "\n[constraints]\nusd_per_month = 1\n")
+    verdict = luthier.run(path, models=models())
+    tfidf = verdict.candidates[1]
+    assert tfidf.outcome is Outcome.MEETS
+    assert tfidf.eligible == "no"
+    assert tfidf.blocked_by[0].startswith("usd_per_month: $")
+    assert verdict.chosen is None
+
+
+# ---------------------------------------------------------------- decide is pure
+
+
+def runs(*names: str) -> list[Any]:
+    found = [eval_run([1.0] * 200, name=name, rank=10 * (at + 1)) for at, name in enumerate(names)]
+    return [replace(run, candidate=Candidate(run.candidate.rung, None, run.candidate.rank)) for run in found]
+
+
+def money(**usd: float) -> dict[str, Any]:
+    return {
+        name: {"usd_total": total, "usd_per_month": total / 12, "usd_per_1k_requests": 1.0, "usd_to_start": 0.0}
+        | {"months": 12, "p_cheapest": 0.9}
+        for name, total in usd.items()
+    }
+
+
+def test_of_several_that_meet_the_target_the_cheapest_is_chosen() -> None:
+    target = Target("accuracy", 0.85)
+    raced = runs("tfidf", "zero-shot")
+    decided = decide(raced, {}, target, Constraints(), task=spec(target))
+    assert decided.chosen == "tfidf", "without costs: the simplest"
+    priced = decide(raced, money(tfidf=900.0, **{"zero-shot": 100.0}), target, Constraints(), task=spec(target))
+    assert priced.chosen == "zero-shot"
+    assert (
+        "cheapest of 2 that do: $100 over 12 months, against $900 for tfidf, with a probability of 90.0 %"
+        in priced.sentence
+    )
+    even = decide(raced, money(tfidf=100.0, **{"zero-shot": 100.0}), target, Constraints(), task=spec(target))
+    assert even.chosen == "tfidf", "of two that cost the same: the simpler"
+    capped = Constraints(usd_per_month=10.0)
+    blocked = decide(raced, money(tfidf=900.0, **{"zero-shot": 100.0}), target, capped, task=spec(target, capped))
+    assert [result.eligible for result in blocked.candidates] == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("licences", "known", "unknown_allowed", "blocked"),
+    [
+        ((), {"m": "gemma"}, False, False),
+        (("apache-2.0",), {"m": "Apache-2.0"}, False, False),
+        (("apache-2.0", "mit"), {"m": "gemma"}, False, True),
+        (("mit",), {"m": None}, False, True),
+        (("mit",), {"m": None}, True, False),
+        (("mit",), {}, False, False),
+        (("mit",), {"m": "mit", "e": "gpl-3.0"}, False, True),
+    ],
+)
+def test_licences_that_are_not_on_the_list_block(
+    licences: Sequence[str], known: dict[str, str | None], unknown_allowed: bool, blocked: bool
+) -> None:
+    target, rules = (
+        Target("accuracy", 0.85),
+        Constraints(licences=tuple(licences), allow_unknown_licence=unknown_allowed),
+    )
+    run = replace(runs("zero-shot")[0], licences=known)
+    (result,) = decide([run], {}, target, rules, task=spec(target, rules)).candidates
+    assert (result.eligible == "no") is blocked
+    assert any(reason.startswith("licences: ") for reason in result.blocked_by) is blocked
+
+
+def test_the_sections_without_economics_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "luthier.toml"
+    base = TOML.format(rungs='["majority"]', at_least=0.8)
+    path.write_text(base + "[option.x]\nusd_once = 1\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="says nothing without"):
+        calculate(path, today=TODAY)
+    path.write_text(base + "[constraints]\nusd_per_month = 5\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="needs to know how much is asked"):
+        calculate(path, today=TODAY)
+    path.write_text(base, encoding="utf-8")
+    with pytest.raises(SpecError, match=r"no \[economics\] section"):
+        calculate(path, today=TODAY)
