@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
-from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
+from luthier.task.documents import DocumentsSection
+from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS, rungs_for
 from luthier.task.source import DataSection
 from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
@@ -44,6 +45,7 @@ class Settings:
     limits: Limits
     cached: bool
     forecast_seconds: float
+    documents: DocumentsSection | None
 
     @property
     def closed(self) -> bool:
@@ -73,7 +75,7 @@ def settings(file: File, where: str) -> Settings:
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
         constraints=Constraints(file.constraints.local_only, file.constraints.allow_unknown_licence),
-        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
+        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, _unasked(file))),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
@@ -88,7 +90,14 @@ def settings(file: File, where: str) -> Settings:
         limits=file.limits.noun(),
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
+        documents=file.documents,
     )
+
+
+def _unasked(file: File) -> list[str]:
+    """The rungs that are climbed where none is named."""
+    out = ON_REQUEST if file.documents is not None else (*ON_REQUEST, *WITH_DOCUMENTS)
+    return [name for name in RUNG_NAMES if name not in out]
 
 
 def _training(file: File) -> Training:
@@ -120,6 +129,13 @@ def _check_kind(file: File, metric: MetricName, where: str) -> None:
             f"{strange[0]!r} does not serve a {kind} task",
             where=f"{where}, [ladder] rungs",
             fix=f"use some of {', '.join(usable)}",
+        )
+    reading = [name for name in file.ladder.rungs or () if name in WITH_DOCUMENTS]
+    if reading and file.documents is None:
+        raise SpecError(
+            f"{reading[0]!r} looks answers up in documents, and none are named",
+            where=f"{where}, [ladder] rungs",
+            fix='add [documents] with paths = ["a folder"], or leave the rung out',
         )
     if metric == "judge" and file.models.judge is None:
         raise SpecError(
