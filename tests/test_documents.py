@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +181,11 @@ def test_each_line_of_jsonl_is_a_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [('{"text": "a"', "line 2 is not JSON"), ('["a"]', "line 2 is no object"), ('{"body": "a"}', "no text under 'text'")],
+    [
+        ('{"text": "a"', "line 2 is not JSON"),
+        ('["a"]', "line 2 is no object"),
+        ('{"body": "a"}', "no text under 'text'"),
+    ],
 )
 def test_a_line_that_is_no_document_is_an_error_that_names_it(tmp_path: Path, line: str, message: str) -> None:
     path = written(tmp_path, "faq.jsonl", f'{{"text": "fine"}}\n{line}\n')

@@ -47,38 +47,48 @@ class Chunk:
 
 def chunks_of(document: Document, most: int) -> Iterator[Chunk]:
     """The passages of a document in its order, without overlap, each of at most `most` characters."""
-    begin, end = 0, 0
-    under: tuple[str, ...] | None = None
-    for start, stop, headings in _pieces(document, most):
-        new_section = under is not None and headings != under and end - begin >= ENOUGH * most
-        if under is not None and (stop - begin > most or new_section):
-            yield from _chunk(document, begin, end, under)
-            under = None
-        if under is None:
-            begin, under = start, headings
-        else:
-            pairs = zip(under, headings, strict=False)
-            under = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        end = stop
-    if under is not None:
-        yield from _chunk(document, begin, end, under)
+    held: list[_Piece] = []
+    for piece in _pieces(document, most):
+        new_section = bool(held) and piece.headings != held[-1].headings and _length(held) >= ENOUGH * most
+        if held and (new_section or piece.end - held[0].start > most):
+            # a heading goes with what it is the heading of
+            last = [held.pop()] if len(held) > 1 and held[-1].is_title else []
+            yield from _chunk(document, held)
+            held = last if last and piece.end - last[0].start <= most else []
+        held.append(piece)
+    yield from _chunk(document, held)
 
 
-def _chunk(document: Document, start: int, end: int, headings: tuple[str, ...]) -> Iterator[Chunk]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is never cut again: a paragraph, or a part of one that is too long."""
+
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    is_title: bool
+
+
+def _length(held: list[_Piece]) -> int:
+    return held[-1].end - held[0].start
+
+
+def _chunk(document: Document, held: list[_Piece]) -> Iterator[Chunk]:
     """The passage; none where it is a heading by itself, which stands above the next one anyway."""
-    text = document.text[start:end]
-    if not headings or text.strip("#=- \t\n") != headings[-1]:
-        yield Chunk(document.name, start, end, headings, text)
+    if not all(piece.is_title for piece in held):
+        start, end = held[0].start, held[-1].end
+        same = takewhile(lambda level: len(set(level)) == 1, zip(*(piece.headings for piece in held), strict=False))
+        yield Chunk(document.name, start, end, tuple(level[0] for level in same), document.text[start:end])
 
 
-def _pieces(document: Document, most: int) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """What is never cut again: paragraphs, or the parts of one that is too long; without white space around them."""
+def _pieces(document: Document, most: int) -> Iterator[_Piece]:
     text = document.text
     marks = [(0, ()), *document.marks] if not document.marks or document.marks[0][0] > 0 else list(document.marks)
     for (start, headings), (stop, _) in zip(marks, [*marks[1:], (len(text), ())], strict=True):
         for begin, end in _parted(text, start, stop, _PARAGRAPH):
-            for piece in _fitting(text, begin, end, most):
-                yield (*piece, headings)
+            title = bool(headings) and text[begin:end].strip("#=- \t\n") == headings[-1]
+            for one, other in _fitting(text, begin, end, most):
+                yield _Piece(one, other, headings, title)
 
 
 def _fitting(text: str, start: int, end: int, most: int) -> Iterator[tuple[int, int]]:

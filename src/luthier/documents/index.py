@@ -109,9 +109,12 @@ class Index:
     # ------------------------------------------------------------ the update
 
     def _whole(self, state: State) -> bool:
-        """Whether every version that counts is there: somebody may have cleaned up in the folder."""
+        """Whether every version that counts is there, and its rows: somebody may have cleaned up in the folder."""
+        counts = {}
         try:
-            counts = {str(size): self.table(size, state).count_rows() for size in self.documents.chunk_chars}
+            for size in self.documents.chunk_chars:
+                table = self.table(size, state)
+                counts[str(size)] = len(table.search().select(["start"]).to_arrow()) if table.list_indices() else 0
         except Exception:  # whatever LanceDB says of files that are gone or torn
             return False
         return counts == dict(state.passages)

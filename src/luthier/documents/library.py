@@ -17,7 +17,7 @@ from typing import Any, Literal
 from luthier.documents.chunk import Chunk
 from luthier.documents.index import Index, State
 from luthier.documents.rerank import CrossEncoder, Reranker
-from luthier.errors import SpecError
+from luthier.errors import SpecError, StoreError
 from luthier.types import Documents, Embedder, Example, Listener, digest, silent
 
 By = Literal["both", "bm25", "embedding"]
@@ -142,13 +142,24 @@ class Library:
         if not words:
             return []
         query = self._table(size).search(MatchQuery(" ".join(words), "searched"), query_type="fts")
-        rows = query.select([*_COLUMNS, "_score"]).limit(POOL).to_list()
+        rows = self._rows(query.select([*_COLUMNS, "_score"]).limit(POOL))
         return _ordered([Hit(_chunk(row), float(row["_score"])) for row in rows])
 
     def _by_meaning(self, vector: Any, size: int) -> list[Hit]:
         query = self._table(size).search(vector, vector_column_name="vector").distance_type("cosine")
-        rows = query.select([*_COLUMNS, "_distance"]).limit(POOL).to_list()
+        rows = self._rows(query.select([*_COLUMNS, "_distance"]).limit(POOL))
         return _ordered([Hit(_chunk(row), 1.0 - float(row["_distance"])) for row in rows])
+
+    def _rows(self, query: Any) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = query.to_list()
+        except (RuntimeError, OSError, ValueError) as mistake:
+            raise StoreError(
+                f"the index of the documents cannot be read: {mistake}",
+                where=str(self._index.folder),
+                fix="delete this folder: it is built anew from the documents",
+            ) from mistake
+        return found
 
     def _table(self, size: int) -> Any:
         if size not in self._tables:

@@ -78,7 +78,9 @@ def retrieval(
     if not counted:
         return None
     found = library.search([texts[at] for at in counted], DEPTH, by=by, size=size)
-    places = [first_right(library, examples[at], hits) for at, hits in zip(counted, found, strict=True)]
+    places = [
+        first_right(library, examples[at], hits, by_answer=not by_data) for at, hits in zip(counted, found, strict=True)
+    ]
     before = [
         None if place is None else sum(len(hit.chunk.text) for hit in hits[: place - 1])
         for place, hits in zip(places, found, strict=True)
@@ -86,11 +88,15 @@ def retrieval(
     return Retrieval(tuple(places), tuple(before), known)
 
 
-def first_right(library: Library, example: Example, hits: Sequence[Hit]) -> int | None:
-    """The place of the first right passage, from 1: one that the data name, else one that holds a right answer."""
+def first_right(library: Library, example: Example, hits: Sequence[Hit], *, by_answer: bool) -> int | None:
+    """The place of the first right passage, from 1: one that the data name, else one that holds a right answer.
+
+    Without `by_answer` the data alone can tell: the name of a label may stand anywhere.
+    """
     wanted = library.wanted(example)
     for place, hit in enumerate(hits, 1):
-        if library.is_wanted(hit.chunk, wanted) if wanted else is_supported(hit.chunk.text, example.references):
+        said = by_answer and is_supported(hit.chunk.text, example.references)
+        if library.is_wanted(hit.chunk, wanted) if wanted else said:
             return place
     return None
 

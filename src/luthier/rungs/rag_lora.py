@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.documents.library import DEPTH, Hit, Library
+from luthier.documents.library import DEPTH, Library
 from luthier.evaluate.retrieval import first_right, is_no_answer
 from luthier.rungs.base import EVERY_KIND, Writing, read_predictor, role_model, text_of
 from luthier.rungs.rag import ways
@@ -79,7 +79,7 @@ class RagLora:
             look, told = replace(found.standing[0], count=COUNT), dict(found.told)
         asked = ReadingPredictor(_Untuned(student), look)
         context.working("looking up training examples in the documents", 0, len(train))
-        taught, without = _lessons(asked, train, seed=context.seed)
+        taught, without = lessons(asked, train, seed=context.seed)
         shown_dev = [
             replace(example, input=shown)
             for example, shown in zip(dev, asked.shown_inputs([example.input for example in dev]), strict=True)
@@ -111,18 +111,21 @@ class _Untuned:
         return [self.student.prompt(value) for value in inputs]
 
 
-def _lessons(asked: ReadingPredictor, train: Sequence[Example], *, seed: int) -> tuple[list[Example], int]:
+def lessons(asked: ReadingPredictor, train: Sequence[Example], *, seed: int) -> tuple[list[Example], int]:
     """The examples with their passages, and in how many of them the right one was left out on purpose."""
     rng, look, library = np.random.default_rng([seed, 8]), asked.look, asked.look.library
     absent = any(is_no_answer(each.reference, library.no_answer) for each in train)
     found = library.search([text_of(each.input) for each in train], DEPTH, by=look.by, size=look.size)
     taught, without = list[Example](), 0
     for example, hits in zip(train, found, strict=True):
-        chosen, place = list(hits[: look.count]), first_right(library, example, hits)
+        chosen = list(hits[: look.count])
+        place = first_right(library, example, hits, by_answer=asked.open_ended)
         answers = example.references
         if place is not None and len(hits) > 1:
             right = hits[place - 1]
-            others = [hit for hit in hits if not _same(library, example, hit)][: look.count]
+            others = [hit for hit in hits if first_right(library, example, [hit], by_answer=asked.open_ended) is None][
+                : look.count
+            ]
             if rng.random() < WITHOUT and others:
                 chosen, without = others, without + 1
                 answers = (library.no_answer,) if absent else answers
@@ -132,7 +135,3 @@ def _lessons(asked: ReadingPredictor, train: Sequence[Example], *, seed: int) ->
         shuffled = [kept[int(at)] for at in rng.permutation(len(kept))]
         taught.append(replace(example, input=asked.shown(example.input, shuffled), references=answers))
     return taught, without
-
-
-def _same(library: Library, example: Example, hit: Hit) -> bool:
-    return first_right(library, example, [hit]) is not None

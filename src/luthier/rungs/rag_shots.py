@@ -16,7 +16,7 @@ from luthier.evaluate.retrieval import first_right, is_no_answer
 from luthier.rungs.base import EVERY_KIND, Writing, instruction, role_model, text_of
 from luthier.rungs.prompted import Chosen, PromptPredictor
 from luthier.rungs.rag import trial, ways, wordings
-from luthier.rungs.reading import Look, ReadingPredictor
+from luthier.rungs.reading import ReadingPredictor
 from luthier.rungs.search import halve
 from luthier.rungs.shots import FixedShots, Shot
 from luthier.types import Example, FitContext, TaskSpec
@@ -54,7 +54,7 @@ class RagShots:
             *_, reader = wordings(prompt, library, (*train, *dev)).values()
             plain, told = ReadingPredictor(reader, replace(found.standing[0], count=COUNT)), dict(found.told)
         plain = replace(plain, reader=replace(plain.reader, prior=None))
-        sets = solved_sets(plain.look, train, context)
+        sets = solved_sets(plain, train, context)
         trials = [trial("no examples", plain, task)] + [
             trial(
                 f"set {at + 1}, {len(shots)} examples",
@@ -67,7 +67,7 @@ class RagShots:
         return Chosen(search.reading.predictor, {**search.describe(), **told})
 
 
-def solved_sets(look: Look, train: Sequence[Example], context: FitContext) -> list[tuple[Shot, ...]]:
+def solved_sets(plain: ReadingPredictor, train: Sequence[Example], context: FitContext) -> list[tuple[Shot, ...]]:
     """Seeded sets of solved examples, the smaller first; only ones whose right passage is found, where that is known.
 
     Where some examples have no answer in the documents, each set shows one of them too, with a passage all the same.
@@ -75,15 +75,16 @@ def solved_sets(look: Look, train: Sequence[Example], context: FitContext) -> li
     rng = np.random.default_rng([context.seed, 7])
     some = [train[int(at)] for at in rng.permutation(len(train))[:DRAWN_FROM]]
     context.working("looking up training examples in the documents", 0, len(some))
-    found = look.library.search([text_of(each.input) for each in some], DEPTH, by=look.by, size=look.size)
-    library, full, empty = look.library, list[Shot](), list[Shot]()
+    look, library = plain.look, plain.look.library
+    found = library.search([text_of(each.input) for each in some], DEPTH, by=look.by, size=look.size)
+    full, empty = list[Shot](), list[Shot]()
     for example, hits in zip(some, found, strict=True):
         if not hits:
             continue
         if is_no_answer(example.reference, library.no_answer):
             empty.append((_shown(example, hits[0]), example.reference))
             continue
-        place = first_right(library, example, hits)
+        place = first_right(library, example, hits, by_answer=plain.open_ended)
         if place is not None:
             full.append((_shown(example, hits[place - 1]), example.reference))
     if not full:  # labels, say: nobody can tell which passage is right

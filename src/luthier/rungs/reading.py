@@ -138,6 +138,11 @@ class ReadingPredictor:
     # ------------------------------------------------------------ what is shown
 
     @property
+    def open_ended(self) -> bool:
+        """Whether answers are texts, whose words may stand in a passage: neither labels nor records."""
+        return not self.labels and not self._extracts
+
+    @property
     def _extracts(self) -> bool:
         return self.writing is not None and self.writing.schema is not None
 
