@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from luthier.errors import SpecError
-from luthier.task.kinds import ON_REQUEST
+from luthier.task.kinds import ON_REQUEST, WITH_DOCUMENTS
 from luthier.task.parse import keys, named_sections, parse, sections
 from luthier.task.reference import configuration_markdown
 from luthier.task.spec import RUNG_NAMES
@@ -23,7 +23,8 @@ def toml(target: str = "at_least = 0.85", data: str = 'input = "text"\nreference
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
     settings = parse(toml())
-    assert settings.rungs == tuple(name for name in RUNG_NAMES if name not in ("nearest", *ON_REQUEST))
+    out = ("nearest", *ON_REQUEST, *WITH_DOCUMENTS)
+    assert settings.rungs == tuple(name for name in RUNG_NAMES if name not in out)
     assert (settings.target.metric, settings.target.confidence, settings.target.about) == (
         "accuracy",
         0.95,

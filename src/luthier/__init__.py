@@ -7,6 +7,7 @@ The way of the data, which is the order of the folders; imports only point down 
     errors.py      the exception tree
     store.py       runs, the alpha ledger, predictions, fits: SQLite
     task/          what is wanted: luthier.toml, reading, duplicates, the sealed split
+    documents/     where answers can be looked up: files read, cut into passages, indexed, searched
     models/        the one seam to any LLM: the local engine, the scripted fake, the catalog, embeddings
     evaluate/      scorers, the runner, the race
     train/         fine-tuning: the recipe and the loop; the forecast of more data

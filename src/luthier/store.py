@@ -78,6 +78,15 @@ _predictions = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),  # an equal part of what its block took
 )
 
+_citations = sa.Table(  # of the predictions that name the passages they rest on
+    "citations",
+    _meta,
+    sa.Column("predictor", sa.Text, primary_key=True),
+    sa.Column("order_hash", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("passages", sa.Text, nullable=False),
+)
+
 _fits = sa.Table(
     "fits",
     _meta,
@@ -343,11 +352,17 @@ class Store:
 
     def predictions(self, predictor: str, order_hash: str) -> dict[int, tuple[Prediction, float]]:
         """What this predictor has answered on this test order, by position: the answer, and the seconds it took."""
-        query = sa.select(_predictions).where(
-            _predictions.c.predictor == predictor, _predictions.c.order_hash == order_hash
-        )
+        same = [
+            (table.c.predictor == predictor) & (table.c.order_hash == order_hash)
+            for table in (_predictions, _citations)
+        ]
         with self._transaction() as db:
-            return {row.position: (_prediction(row), row.seconds) for row in db.execute(query)}
+            cited = {
+                row.position: tuple(json.loads(row.passages))
+                for row in db.execute(sa.select(_citations).where(same[1]))
+            }
+            rows = db.execute(sa.select(_predictions).where(same[0]))
+            return {row.position: (_prediction(row, cited.get(row.position, ())), row.seconds) for row in rows}
 
     def keep_block(
         self,
@@ -386,6 +401,8 @@ class Store:
             db.execute(_predictions.delete().where(same & _predictions.c.error.is_not(None)))
             # Two processes may compute the same block: the first one's answers stand, for whoever looked at them.
             db.execute(_predictions.insert().prefix_with("OR IGNORE"), rows)
+            if any(prediction.citations for prediction in predictions):
+                db.execute(_citations.insert().prefix_with("OR IGNORE"), _cited(rows, predictions))
             db.execute(
                 _accesses.insert().values(
                     split_hash=split_hash, run=run, candidate=candidate, first=first, count=len(rows)
@@ -485,5 +502,16 @@ def _ledger_index(db: sa.Connection, run: int, ledger: str) -> int:
     return int(index)
 
 
-def _prediction(row: Any) -> Prediction:
-    return Prediction(row.output, Usage(**json.loads(row.usage)), row.latency_s, row.error)
+def _prediction(row: Any, citations: tuple[str, ...]) -> Prediction:
+    return Prediction(row.output, Usage(**json.loads(row.usage)), row.latency_s, row.error, citations)
+
+
+def _cited(rows: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{key: row[key] for key in ("predictor", "order_hash", "position")},
+            "passages": json.dumps(prediction.citations, ensure_ascii=False),
+        }
+        for row, prediction in zip(rows, predictions, strict=True)
+        if prediction.citations
+    ]

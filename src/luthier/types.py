@@ -413,6 +413,28 @@ class Extra:
     documents: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Documents:
+    """Where answers can be looked up, and how documents become passages: [documents] in luthier.toml says what each is.
+
+    A loaded task has absolute paths. `leave_out` are files that are no documents, whatever `paths` says; `oracles` say
+    by an example's id where its answer stands: in a document of that name, or in that very passage.
+    """
+
+    paths: tuple[str, ...]
+    folder: str = ""
+    chunk_chars: tuple[int, ...] = (500, 1200)
+    max_file_mb: float = 50.0
+    encoding: str | None = None
+    text: str = "text"
+    title: str | None = None
+    id: str | None = None
+    no_answer: str = "not in the documents"
+    reranker: str | None = None
+    leave_out: tuple[str, ...] = ()
+    oracles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Texts to unit vectors, float32 of shape (len(texts), dimension), in the order of the texts."""
@@ -748,6 +770,7 @@ class Task:
     forecast_seconds: float = 900.0  # what forecasts that nobody asked for may take; not part of what is measured
     file: Path | None = None  # the luthier.toml it was read from
     economics: Economics | None = None  # what it is worth: not part of what is measured either
+    documents: Documents | None = None
 
 
 # ---------------------------------------------------------------- what a verdict knows

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from luthier.documents import open_library
 from luthier.errors import SpecError
 from luthier.models import budget, cache, catalog
 from luthier.models.budget import Budget
@@ -17,7 +18,8 @@ from luthier.models.remote import RemoteModel
 from luthier.task.spec import ModelsSection
 from luthier.types import Listener, Task
 
-ROLES = tuple(ModelsSection.model_fields)
+DOCUMENTS = "documents"  # asked like a model: the passages nearest to an input
+ROLES = (*ModelsSection.model_fields, DOCUMENTS)
 ASKED_ROLES = ("prompted", "teacher", "judge")  # whose replies are kept
 
 
@@ -39,7 +41,8 @@ class Shelf:
             self._check_local()
 
     def has(self, role: str) -> bool:
-        return role in self.given or role in self._task.spec.models
+        named = self._task.documents is not None if role == DOCUMENTS else role in self._task.spec.models
+        return role in self.given or named
 
     def model(self, role: str) -> Any:
         if role not in self._roles:
@@ -74,6 +77,8 @@ class Shelf:
             self._cache.close()
 
     def _opened(self, role: str) -> Any:
+        if role == DOCUMENTS:
+            return self._library()
         name = self._task.spec.models[role]
         if name in self._task.remote:
             if name not in self._remote:
@@ -87,6 +92,14 @@ class Shelf:
             else:
                 self._open[name] = catalog.open_model(name, self._listen)
         return self._open[name]
+
+    def _library(self) -> Any:
+        """The documents as they are when they are first asked for in a run; a change during the run is for the next."""
+        if self._task.documents is None:
+            raise SpecError(
+                "no documents are named", where="luthier.toml", fix='add [documents] with paths = ["a folder"]'
+            )
+        return open_library(self._task.documents, self._folder / DOCUMENTS, self.model("embedder"), self._listen)
 
     def _check_local(self) -> None:
         away = [role for role, model in self.given.items() if getattr(model, "remote", False)]

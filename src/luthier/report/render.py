@@ -42,7 +42,7 @@ def calculator(name: str, run: str | None, costs: Mapping[str, Any], numbers: Ma
     """
     # inside a script element only the end of it is markup
     data = Markup(json.dumps(numbers, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
-    template = _environment(escape=True).get_template("calculator.html")
+    template = environment(escape=True).get_template("calculator.html")
     return template.render(name=name, run=run, costs=costs, data=data)
 
 

@@ -80,6 +80,15 @@ RUNGS: Mapping[str, tuple[str, str]] = {
         "A prompt with documents",
         "Looks up passages in documents and shows them to the language model with the input.",
     ),
+    "rag-shots": (
+        "A prompt with documents and examples",
+        "Looks up passages in documents, and shows the language model how some inputs were answered from theirs.",
+    ),
+    "rag-lora": (
+        "A fine-tuned reader of documents",
+        "Trains added weights of the language model to answer from the passages that are looked up, and to leave aside "
+        "those that do not help.",
+    ),
     "lora": (
         "A fine-tuned small model",
         "Trains a small set of added weights (LoRA: low-rank adaptation) of the language model on the training data.",

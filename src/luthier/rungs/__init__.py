@@ -24,6 +24,10 @@ from luthier.rungs.nearest import Nearest, NearestPredictor
 from luthier.rungs.pretrained import Pretrained
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.qlora import QLora
+from luthier.rungs.rag import Rag
+from luthier.rungs.rag_lora import RagLora, TunedReadingPredictor
+from luthier.rungs.rag_shots import RagShots
+from luthier.rungs.reading import ReadingPredictor
 from luthier.rungs.reasoned import Reasoned, ReasonedPredictor
 from luthier.rungs.retrieved_shots import RetrievedShots
 from luthier.rungs.self_distilled import SelfDistilled
@@ -43,9 +47,12 @@ LADDER: tuple[Rung, ...] = (
     FewShot(),
     ManyShot(),
     RetrievedShots(),
+    Rag(),
+    RagShots(),
     Reasoned(),
     Combined(),
     Lora(),
+    RagLora(),
     Dora(),
     Full(),
     QLora(),
@@ -63,8 +70,10 @@ _PREDICTORS = {
         NearestPredictor,
         EmbeddingPredictor,
         PromptPredictor,
+        ReadingPredictor,
         ReasonedPredictor,
         TunedPredictor,
+        TunedReadingPredictor,
     )
 }
 

@@ -39,7 +39,9 @@ CLOSED_SET_RUNGS = ("tfidf", "embedding", "calibrated", "reasoned")
 FREE_TEXT_RUNGS = ("nearest",)
 TEXT_RUNGS = ("self-distilled",)  # neither labels nor records
 # further fine-tunes, minutes each: climbed only where [ladder] rungs names them
-ON_REQUEST = ("dora", "full", "qlora", "distilled", "dpo", "self-distilled", "pretrained")
+ON_REQUEST = ("rag-lora", "dora", "full", "qlora", "distilled", "dpo", "self-distilled", "pretrained")
+
+WITH_DOCUMENTS = ("rag", "rag-shots", "rag-lora")  # they look answers up: climbed only where there is [documents]
 
 
 def rungs_for(kind: Kind, names: Sequence[str]) -> tuple[str, ...]:

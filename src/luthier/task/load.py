@@ -11,6 +11,7 @@ from typing import Any
 from luthier.errors import DataError, SpecError
 from luthier.task.answers import Answers
 from luthier.task.data import Dialect, Table, format_of, read_table
+from luthier.task.documents import documents_content
 from luthier.task.duplicates import Distinct, Union, measure, merge_exact
 from luthier.task.extra import read_extra
 from luthier.task.hub import PREFIX, hub_table
@@ -19,7 +20,7 @@ from luthier.task.records import Findings, Record, labels_of, records_of, with_c
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
-from luthier.types import Example, Extra, GuardRules, Task, TaskSpec, Training, digest
+from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
 # a cluster of near-copies above this share of the data says that the threshold links what is not the same
 _LARGE_CLUSTER = 0.1
@@ -48,6 +49,7 @@ def load_task(path: str | Path) -> Task:
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
     extra = read_extra(settings, file.parent, splits.train, (*splits.dev, *splits.test.order), findings)
+    documents = _documents(settings, file.parent.resolve(), records)
     return Task(
         spec=spec,
         folder=file.parent.resolve(),
@@ -55,7 +57,7 @@ def load_task(path: str | Path) -> Task:
         dev=splits.dev,
         test=splits.test,
         findings=findings.plain(),
-        fingerprint=_fingerprint(spec, splits, settings, extra),
+        fingerprint=_fingerprint(spec, splits, settings, extra, documents),
         remote=settings.remote,
         limits=settings.limits,
         cached=settings.cached,
@@ -63,7 +65,22 @@ def load_task(path: str | Path) -> Task:
         forecast_seconds=settings.forecast_seconds,
         file=file.resolve(),
         economics=settings.economics,
+        documents=documents,
     )
+
+
+def _documents(settings: Settings, folder: Path, records: Sequence[Record]) -> Documents | None:
+    """Where answers can be looked up; the files of the examples are no documents, wherever they stand."""
+    if settings.documents is None:
+        return None
+    data = settings.data
+    names = [name for name in (data.path, data.test, data.unlabelled, data.preferences) if name is not None]
+    given = settings.documents.noun(folder, [folder / name for name in names if not name.startswith(PREFIX)])
+    oracles: dict[str, tuple[str, ...]] = {}
+    for record in records:
+        if record.oracle:
+            oracles[record.id] = tuple(dict.fromkeys((*oracles.get(record.id, ()), record.oracle)))
+    return replace(given, oracles=oracles)
 
 
 def _records(settings: Settings, folder: Path, answers: Answers, findings: Findings) -> list[Record]:
@@ -282,7 +299,7 @@ def _named(rules: GuardRules) -> dict[str, Any]:
     return {"text": text, "probe": probe, "tasks": [Path(name).parent.name for name in rules.tasks]}
 
 
-def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extra) -> str:
+def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extra, documents: Documents | None) -> str:
     """What could change a verdict: spec, content of each split, order and groups of the race, and what is asked where.
 
     No paths, no dates, no budgets: a run that stopped at a limit resumes when the limit is raised.
@@ -300,4 +317,5 @@ def _fingerprint(spec: TaskSpec, splits: Splits, settings: Settings, extra: Extr
         # not in the identity: it changes how many examples a prompt shows, and no answer to a given prompt
         *({name: each.context_tokens} for name, each in settings.remote.items() if each.context_tokens is not None),
         *([extra] if extra != Extra() else []),
+        *([] if documents is None else [documents_content(documents), Path(documents.reranker or "").name]),
     )

@@ -30,6 +30,7 @@ class Record:
     references: tuple[str, ...]
     group: str | None
     source: str = "data"
+    oracle: str = ""
 
     @property
     def reference(self) -> str:
@@ -67,6 +68,9 @@ def records_of(
 ) -> list[Record]:
     """The table's rows as records, empties dropped where the spec says so. Raises DataError."""
     data = settings.data
+    oracle = None if settings.documents is None else settings.documents.oracle
+    if oracle is not None:
+        table.column(oracle, "[documents] oracle")
     for name in data.columns:
         table.column(name, _asker(name, settings), lists=name == data.messages or answers.lists(name))
     named = data.id is not None
@@ -83,6 +87,7 @@ def records_of(
                 references=references,
                 group=group or None,
                 source=source,
+                oracle=row.values[oracle].strip() if oracle is not None else "",
             )
         )
     findings.note("rows_read", len(records))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
-from luthier.task.kinds import ON_REQUEST, RULES, rungs_for
+from luthier.task.documents import DocumentsSection
+from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS, rungs_for
 from luthier.task.source import DataSection
 from luthier.task.spec import RUNG_NAMES, ConstraintsSection, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
@@ -58,6 +59,7 @@ class Settings:
     cached: bool
     forecast_seconds: float
     economics: Economics | None
+    documents: DocumentsSection | None
 
     @property
     def closed(self) -> bool:
@@ -87,7 +89,7 @@ def settings(file: File, where: str) -> Settings:
         split=file.split,
         target=Target(metric, target.at_least, target.confidence, target.about, target.class_),
         constraints=constraints_noun(file.constraints),
-        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, [name for name in RUNG_NAMES if name not in ON_REQUEST])),
+        rungs=tuple(file.ladder.rungs or rungs_for(task.kind, _unasked(file))),
         models=file.models.model_dump(exclude_none=True),
         seed=file.ladder.seed,
         search_tokens=file.ladder.search_tokens,
@@ -103,11 +105,18 @@ def settings(file: File, where: str) -> Settings:
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
         economics=economics_noun(file.economics, file.option, file.price),
+        documents=file.documents,
     )
 
 
 def constraints_noun(section: ConstraintsSection) -> Constraints:
     return Constraints(**{**section.model_dump(), "licences": tuple(section.licences)})
+
+
+def _unasked(file: File) -> list[str]:
+    """The rungs that are climbed where none is named."""
+    out = ON_REQUEST if file.documents is not None else (*ON_REQUEST, *WITH_DOCUMENTS)
+    return [name for name in RUNG_NAMES if name not in out]
 
 
 def _training(file: File, where: str) -> Training:
@@ -147,6 +156,13 @@ def _check_kind(file: File, metric: MetricName, where: str) -> None:
             f"{strange[0]!r} does not serve a {kind} task",
             where=f"{where}, [ladder] rungs",
             fix=f"use some of {', '.join(usable)}",
+        )
+    reading = [name for name in file.ladder.rungs or () if name in WITH_DOCUMENTS]
+    if reading and file.documents is None:
+        raise SpecError(
+            f"{reading[0]!r} looks answers up in documents, and none are named",
+            where=f"{where}, [ladder] rungs",
+            fix='add [documents] with paths = ["a folder"], or leave the rung out',
         )
     if metric == "judge" and file.models.judge is None:
         raise SpecError(

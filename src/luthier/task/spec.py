@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
-from luthier.task.kinds import ON_REQUEST, RULES
+from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
 from luthier.task.source import DataSection
@@ -21,7 +22,7 @@ from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (
     *("majority", "tfidf", "nearest", "embedding", "zero-shot", "calibrated", "instructed", "few-shot", "many-shot"),
-    *("retrieved-shots", "reasoned", "combined", "lora", *ON_REQUEST),
+    *("retrieved-shots", "rag", "rag-shots", "reasoned", "combined", "lora", *ON_REQUEST),
 )
 ONE_CLASS_METRICS = ("precision", "recall", "f1")
 
@@ -297,7 +298,8 @@ class LadderSection(Section):
         default=None,
         description=(
             f"The rungs to climb, by name. Left out: all that serve the kind, of {', '.join(RUNG_NAMES)}; without "
-            f"{', '.join(ON_REQUEST)}, which are further fine-tunes, minutes each, and have to be named."
+            f"{', '.join(ON_REQUEST)}, which are further fine-tunes, minutes each, and have to be named; "
+            f"{', '.join(WITH_DOCUMENTS)} need [documents]."
         ),
         json_schema_extra={"values": "list of text"},
     )
@@ -475,6 +477,7 @@ class File(Section):
     models: ModelsSection = Field(default=ModelsSection())
     guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
+    documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
     limits: LimitsSection = Field(default=LimitsSection())

@@ -135,7 +135,8 @@ def _answers(base: Any, texts: Sequence[TrainRow], seed: int) -> list[TrainRow]:
             row = train_row(base.chat, prompt, answer, context_tokens=base.context_tokens, example_id="a prompt")
         except (DataError, ModelError):  # too long a prompt, or a first token that is another one behind this prompt
             continue
-        if reply.finish_reason != "stop":  # an answer that the limit cut has no end of turn to learn
-            row = TrainRow(row.input_ids[:-1], row.labels_from) if row.labelled > 1 else None
-        rows += [row] if row is not None else []
+        if reply.finish_reason == "stop":
+            rows.append(row)
+        elif row.labelled > 1:  # an answer that the limit cut has no end of turn to learn
+            rows.append(TrainRow(row.input_ids[:-1], row.labels_from))
     return rows
