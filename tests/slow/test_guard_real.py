@@ -19,8 +19,8 @@ from luthier.types import Constraints, FitContext, GuardRules, Label, Target, Ta
 pytestmark = pytest.mark.slow
 
 RULES = GuardRules(documents=40, document_tokens=48, items=500, prompts=16, accuracy_margin=0.06)
-HEALTHY = Recipe(epochs=1, dev_checks_per_epoch=1)
-WRECKED = replace(HEALTHY, learning_rate=30 * HEALTHY.learning_rate, epochs=2)
+HEALTHY = Recipe(epochs=1, learning_rate=3e-4, dev_checks_per_epoch=1)
+WRECKED = replace(HEALTHY, learning_rate=30 * 1e-3, epochs=2)
 BASE = Memory()
 
 
