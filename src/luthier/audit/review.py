@@ -196,7 +196,7 @@ def _copy_delimited(source: Path, dialect: Dialect, change: Change, end: str) ->
         raise DataError("two columns have the same name", where=source.name, fix="rename one of them first")
     text = io.StringIO(newline="")
     quoted = {"quotechar": dialect.quote} if dialect.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-    rows = csv.writer(text, delimiter=dialect.delimiter or ",", lineterminator=end, **quoted)  # type: ignore[arg-type]
+    rows = csv.writer(text, delimiter=dialect.delimiter or ",", lineterminator=end, **quoted)
     rows.writerow(table.columns)
     changed = 0
     for row in table.rows:
