@@ -15,6 +15,8 @@ def main() -> None:
         ["coverage.py"],
         ["replay_outcomes.py", str(data / "outcomes")],
         ["forecast.py", str(data)],
+        ["audit.py", str(data)],
+        ["audit.py", str(data), "--scale"],
         ["engine.py", str(data)],
         ["rungs.py"],
         ["claims.py"],

@@ -333,7 +333,7 @@ def test_personal_data_is_named_by_line_and_never_shown(tmp_path: Path) -> None:
 def test_masking_makes_a_new_file_and_leaves_the_old_one(tmp_path: Path) -> None:
     material = material_at(project(tmp_path, private_rows()))
     before = (tmp_path / "data.csv").read_bytes()
-    written = write_masked(material, tmp_path / "masked.csv")
+    (written,) = write_masked(material, tmp_path / "masked.csv")
     assert (written.rows, written.changed) == (120, 3)
     text = (tmp_path / "masked.csv").read_text(encoding="utf-8")
     assert not any(secret in text for secret in SECRETS)
@@ -346,6 +346,19 @@ def test_masking_makes_a_new_file_and_leaves_the_old_one(tmp_path: Path) -> None
     assert (tmp_path / "data.csv").read_bytes() == before
     with pytest.raises(StoreError, match="there already"):
         write_masked(material, tmp_path / "masked.csv")
+
+
+def test_a_test_file_is_masked_beside_the_other(tmp_path: Path) -> None:
+    rows = colour_rows(300)
+    path = project(
+        tmp_path, rows[:200], test=[*rows[200:], ("write to ada.lovelace@example.org about the frost", "cold")]
+    )
+    written = write_masked(material_at(path), tmp_path / "masked.csv")
+    assert [(each.path.name, each.changed) for each in written] == [("masked.csv", 0), ("masked-test.csv", 1)]
+    (tmp_path / "again-test.csv").write_text("somebody's work", encoding="utf-8")
+    with pytest.raises(StoreError, match="there already"):
+        write_masked(material_at(path), tmp_path / "again.csv")
+    assert not (tmp_path / "again.csv").exists(), "none is written where one is taken"
 
 
 # ---------------------------------------------------------------- review
@@ -411,7 +424,7 @@ def test_a_copy_keeps_its_format(tmp_path: Path) -> None:
     path = tmp_path / "luthier.toml"
     path.write_text(TOML.format(data="", at_least=0.7).replace("data.csv", "data.jsonl"), encoding="utf-8")
     material = material_at(path)
-    assert write_masked(material, tmp_path / "m.jsonl").changed == 3
+    assert write_masked(material, tmp_path / "m.jsonl")[0].changed == 3
     after = (tmp_path / "m.jsonl").read_text(encoding="utf-8").split("\n")
     same = [one == other for one, other in zip(source.split("\n"), after, strict=True)]
     assert same.count(False) == 3

@@ -165,8 +165,9 @@ def test_a_split_too_small_to_decide_is_refused_before_anything_is_spent(tmp_pat
 
 
 def test_what_the_split_can_decide_is_said_first(tmp_path: Path) -> None:
-    notes: list[str] = []
-    luthier.run(task_at(tmp_path), models=models(), listen=lambda event: notes.append(event.text))
+    events: list[Event] = []
+    luthier.run(task_at(tmp_path), models=models(), listen=events.append)
+    notes = [event.text for event in events if event.kind == "note"]
     assert "300 test examples about accuracy prove MEETS from a true" in notes[1]
 
 

@@ -132,7 +132,7 @@ def audit(
         telling(Event("working", "audit", "reading"))
         material = audits.material_at(task)
         if apply is not None and out is not None:
-            return _wrote(reviews.apply_review(material, reviews.read_review(apply, material), out), as_json=as_json)
+            return _wrote([reviews.apply_review(material, reviews.read_review(apply, material), out)], as_json=as_json)
         if mask is not None:
             return _wrote(reviews.write_masked(material, mask), as_json=as_json)
         found, suspects = audits.audit_of(
@@ -332,11 +332,13 @@ def export_command(
     raise typer.Exit(EXIT_MEETS if release.passed else EXIT_NONE)
 
 
-def _wrote(written: reviews.Written, *, as_json: bool) -> None:
+def _wrote(written: Sequence[reviews.Written], *, as_json: bool) -> None:
     if as_json:
-        _print_json({"schema": 1, "path": str(written.path), "rows": written.rows, "changed": written.changed})
-    else:
-        print(f"wrote {written.path}: {written.rows:,} rows, {written.changed:,} of them changed")
+        files = [{"path": str(each.path), "rows": each.rows, "changed": each.changed} for each in written]
+        _print_json({"schema": 1, "files": files})
+        return
+    for each in written:
+        print(f"wrote {each.path}: {each.rows:,} rows, {each.changed:,} of them changed")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -693,7 +693,7 @@ class GuardRules:
     documents: int = 100
     document_tokens: int = 64
     items: int = 1000
-    prompts: int = 48
+    prompts: int = 96
     text: str | None = None
     probe: str | None = None
     tasks: tuple[str, ...] = ()

@@ -122,8 +122,8 @@ def held_in(texts: Sequence[tuple[str, str]], examples: Sequence[Example]) -> li
     characters are not looked for: "yes" stands anywhere. Near-copies inside longer texts are not found.
 
     >>> asked = Example("7", "where is my new card?", ("cards",))
-    >>> [(each.name, each.example.id) for each in held_in([("prompt", "Q: Where IS my  new card? -> cards")], [asked])]
-    [('prompt', '7')]
+    >>> [each.name for each in held_in([("prompt", "Like: Where IS my  new card? -> cards")], [asked])]
+    ['prompt']
     """
     starting: dict[str, list[tuple[str, Example]]] = {}
     for example in examples:

@@ -77,11 +77,11 @@ class Finding:
         return tuple(dict.fromkeys(place for each in self.evidence for place in each.places))
 
     def plain(self, most: int = MOST_EVIDENCE) -> dict[str, Any]:
-        """As one dict that JSON can hold, with at most `most` pieces of evidence."""
+        """As one dict that JSON can hold, with at most `most` pieces of evidence, and without personal data."""
         return {
             "kind": self.kind,
             "severity": self.severity,
-            "what": self.what,
+            "what": masked(self.what),
             "count": self.count,
             "of": self.of,
             "effect": self.effect,
@@ -90,7 +90,8 @@ class Finding:
                 name: asdict(value) if isinstance(value, Estimate) else value for name, value in self.figures.items()
             },
             "evidence": [
-                {"places": list(each.places), "text": each.text, "note": each.note} for each in self.evidence[:most]
+                {"places": list(each.places), "text": masked(each.text), "note": masked(each.note)}
+                for each in self.evidence[:most]
             ],
             "evidence_left_out": max(0, len(self.evidence) - most),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -115,7 +115,7 @@ class Material:
         """The examples of a split; none where the task could not be loaded."""
         if self.task is None:
             return ()
-        return self.task.test.order if name == "test" else getattr(self.task, name)  # type: ignore[no-any-return]
+        return self.task.test.order if name == "test" else getattr(self.task, name)
 
     @property
     def spec(self) -> TaskSpec | None:
@@ -231,5 +231,4 @@ def _with_splits(rows: Sequence[Row], task: Task | None) -> tuple[Row, ...]:
     for split, examples in zip(SPLITS, (task.train, task.dev, task.test.order), strict=True):
         for example in examples:
             of[form_of(example.input)] = split
-    fields = ("place", "id", "source", "input", "references", "written", "form", "group")
-    return tuple(Row(*(getattr(row, name) for name in fields), split=of.get(row.form, "")) for row in rows)
+    return tuple(replace(row, split=of.get(row.form, "")) for row in rows)

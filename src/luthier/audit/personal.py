@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # the length of an IBAN by country (SWIFT's registry)
-_IBAN_LENGTHS = dict(
-    found.groups()
+_IBAN_LENGTHS = {
+    found[1]: int(found[2])
     for found in re.finditer(
         r"(\w\w):(\d\d)",
         "AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BI:27 BR:29 BY:28 CH:21 CR:22 CY:28 CZ:24 DE:22 DJ:27 "
@@ -23,7 +23,7 @@ _IBAN_LENGTHS = dict(
         "MK:19 MN:20 MR:27 MT:31 MU:30 NI:28 NL:18 NO:15 OM:23 PK:24 PL:28 PS:29 PT:25 QA:29 RO:24 RS:22 RU:33 SA:24 "
         "SC:31 SD:18 SE:24 SI:19 SK:24 SM:27 SO:23 ST:25 SV:28 TL:23 TN:24 TR:26 UA:29 VA:22 VG:24 XK:20 YE:30",
     )
-)
+}
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _IBAN = re.compile(r"(?<![^\W_])([A-Za-z]{2})\d{2}(?=[ -]?[A-Za-z0-9])")
 _CARD = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){11,18}(?![\w]|[.,-]\d)")
@@ -94,7 +94,7 @@ def _emails(text: str) -> Spans:
 
 def _ibans(text: str) -> Spans:
     for match in _IBAN.finditer(text):
-        length = int(_IBAN_LENGTHS.get(match[1].upper(), 0))
+        length = _IBAN_LENGTHS.get(match[1].upper(), 0)
         end = _after(text, match.start(), length)
         if end is None or (end < len(text) and text[end].isalnum()):
             continue

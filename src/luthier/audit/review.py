@@ -108,10 +108,11 @@ def apply_review(material: Material, corrections: Mapping[Place, str], path: Pat
     return _copy(material, data.path, path, correct)
 
 
-def write_masked(material: Material, path: Path) -> Written:
-    """A copy of the data file with [EMAIL], [PHONE] and so on for personal data, in every column but id and group.
+def write_masked(material: Material, path: Path) -> tuple[Written, ...]:
+    """A copy of the data with [EMAIL], [PHONE] and so on for personal data, in every column but id and group.
 
-    Raises StoreError, DataError, SpecError.
+    Where the task has a test file, its copy stands beside the other one: masked.csv and masked-test.csv. Raises
+    StoreError, DataError, SpecError.
     """
     data = _settings(material).data
     kept = {name for name in (data.id, data.group) if name is not None}
@@ -119,7 +120,12 @@ def write_masked(material: Material, path: Path) -> Written:
     def mask(_line: int, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value if name in kept else _masked(value) for name, value in values.items()}
 
-    return _copy(material, data.path, path, mask)
+    beside = path.with_name(f"{path.stem}-test{Path(data.test or path.name).suffix}")
+    names = [(data.path, path), *([(data.test, beside)] if data.test is not None else [])]
+    for _, target in names:
+        if target.exists():  # before any of them is written
+            raise _taken(target)
+    return tuple(_copy(material, name, target, mask) for name, target in names)
 
 
 def _masked(value: Any) -> Any:
@@ -190,7 +196,7 @@ def _copy_delimited(source: Path, dialect: Dialect, change: Change, end: str) ->
         raise DataError("two columns have the same name", where=source.name, fix="rename one of them first")
     text = io.StringIO(newline="")
     quoted = {"quotechar": dialect.quote} if dialect.quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-    rows = csv.writer(text, delimiter=dialect.delimiter or ",", lineterminator=end, **quoted)  # type: ignore[arg-type]
+    rows = csv.writer(text, delimiter=dialect.delimiter or ",", lineterminator=end, **quoted)
     rows.writerow(table.columns)
     changed = 0
     for row in table.rows:
@@ -221,6 +227,10 @@ def _write(path: Path, content: bytes) -> None:
         with path.open("xb") as file:
             file.write(content)
     except FileExistsError:
-        raise StoreError("it is there already", where=str(path), fix="choose another name") from None
+        raise _taken(path) from None
     except OSError as error:
         raise StoreError(f"cannot write: {error}", where=str(path), fix="choose another path") from error
+
+
+def _taken(path: Path) -> StoreError:
+    return StoreError("it is there already", where=str(path), fix="choose another name")
