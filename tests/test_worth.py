@@ -290,6 +290,7 @@ def test_a_price_ceiling_and_a_list_of_licences_block(tmp_path: Path) -> None:
     assert tfidf.eligible == "no"
     assert tfidf.blocked_by[0].startswith("usd_per_month: $")
     assert verdict.chosen is None
+    assert load_task(path).fingerprint == load_task(task_at(tmp_path)).fingerprint, "it chooses, and measures nothing"
 
 
 # ---------------------------------------------------------------- decide is pure

@@ -270,7 +270,8 @@ def payback_sentence(found: Payback) -> str:
         return f"{lead}does not pay back, since {found.middle.reason}; {surely}"
     if found.middle.months == 0:
         return f"{lead}nothing to pay back ({found.middle.reason}); {surely}"
-    return f"{lead}pays back after {months_in_words(found.middle.months)}; {surely}"
+    when = months_in_words(found.middle.months)
+    return f"{lead}pays back {when if when == 'at once' else f'after {when}'}; {surely}"
 
 
 def _scale(found: Calculation, factor: float, among: Sequence[str]) -> dict[str, Any]:
