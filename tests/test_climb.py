@@ -72,7 +72,7 @@ def timeless(verdict: Verdict) -> dict[str, Any]:
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
-            dropped = ("seconds", "fit_seconds", "usage", "test_accesses", "started_at", "finished_at")
+            dropped = ("seconds", "fit_seconds", "usage", "measured", "test_accesses", "started_at", "finished_at")
             return {key: clean(item) for key, item in value.items() if key not in dropped}
         return [clean(item) for item in value] if isinstance(value, list) else value
 

@@ -16,12 +16,14 @@ from test_climb import TOML, models, task_at
 
 import luthier
 from luthier.economics.book import Book
+from luthier.economics.measured import Measured, measured
+from luthier.economics.ways import Setting, nothing, raced_way
 from luthier.errors import SpecError
 from luthier.models.scripted import ScriptedModel
 from luthier.report.calculator import calculate
 from luthier.report.verdict import decide
 from luthier.task import load_task
-from luthier.types import Candidate, Constraints, Outcome, Target
+from luthier.types import Candidate, Constraints, Economics, Outcome, Target
 
 TODAY = date(2026, 11, 22)
 NUMBERS = """
@@ -288,6 +290,7 @@ def test_a_price_ceiling_and_a_list_of_licences_block(tmp_path: Path) -> None:
     assert tfidf.eligible == "no"
     assert tfidf.blocked_by[0].startswith("usd_per_month: $")
     assert verdict.chosen is None
+    assert load_task(path).fingerprint == load_task(task_at(tmp_path)).fingerprint, "it chooses, and measures nothing"
 
 
 # ---------------------------------------------------------------- decide is pure
@@ -347,6 +350,28 @@ def test_licences_that_are_not_on_the_list_block(
     (result,) = decide([run], {}, target, rules, task=spec(target, rules)).candidates
     assert (result.eligible == "no") is blocked
     assert any(reason.startswith("licences: ") for reason in result.blocked_by) is blocked
+
+
+def test_a_remote_judge_does_not_make_a_local_model_pay_by_the_token() -> None:
+    run = replace(runs("zero-shot")[0], remote=True)
+    judged = measured(run, Target("accuracy", 0.85), None)
+    paid = measured(replace(run, by_token=True), Target("accuracy", 0.85), None)
+    assert judged is not None
+    assert paid is not None
+    assert (judged.remote, paid.remote) == (False, True)
+    assert Measured.read(json.loads(json.dumps(paid.plain()))) == paid
+
+
+def test_errors_may_cost_more_in_one_class() -> None:
+    found = measured(
+        eval_run([1.0] * 60 + [0.0] * 40, references=["a"] * 80 + ["b"] * 20), Target("accuracy", 0.5), None
+    )
+    assert found is not None
+    assert (found.wrong_by_class, found.classes) == ({"a": 0.2, "b": 0.2}, {"a": 0.8, "b": 0.2})
+    economics = Economics(monthly_requests=1_000, usd_per_error=1.0, error_by_class={"b": 10.0})
+    way = raced_way(found, Setting.of(economics, TODAY))
+    assert way.error_usd == pytest.approx(0.2 * 1.0 + 0.2 * 10.0)
+    assert nothing(economics, [found]).error_usd == pytest.approx(0.8 * 1.0 + 0.2 * 10.0)
 
 
 def test_the_sections_without_economics_are_errors(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ class _Climb:
             reason = self._no_bargain(rung, candidate)
             if reason is not None:
                 return self._finished(replace(empty, not_measured=reason))
-        if self.pricing is not None and self._leaves(rung):
+        if self.pricing is not None and self._by_token(rung):
             self.pricing.check(candidate.model)
         try:
             predictor, fit = self._fit(rung, candidate)
@@ -281,6 +281,7 @@ class _Climb:
             fingerprint=fit.predictor,
             alpha=share,
             remote=self._leaves(rung),
+            by_token=self._by_token(rung),
             fit=fit.description,
             fit_seconds=fit.seconds,
             licences={name: found for role in self._roles(rung) for name, found in self.shelf.licence(role).items()},
@@ -307,7 +308,7 @@ class _Climb:
             return f"{self.winner} already meets the target, and it is simpler"
         money = self.pricing.money(self.runs)
         best = min(self.choosable, key=lambda name: money[name]["usd_total"])
-        return self.pricing.no_bargain(rung, candidate, remote=self._leaves(rung), runs=self.runs, best=best)
+        return self.pricing.no_bargain(rung, candidate, remote=self._by_token(rung), runs=self.runs, best=best)
 
     def _roles(self, rung: Rung) -> tuple[str, ...]:
         """The models that this rung uses here: those it needs, and those it can use and that the task names."""
@@ -317,6 +318,10 @@ class _Climb:
         """Whether examples leave this machine for this rung: to be answered, to learn from, or to be judged."""
         judge = ("judge",) if self.task.spec.target.metric == "judge" else ()
         return any(getattr(self.shelf.model(role), "remote", False) for role in (*self._roles(rung), *judge))
+
+    def _by_token(self, rung: Rung) -> bool:
+        """Whether the model that answers stands on another machine; a teacher or a judge is not asked in production."""
+        return bool(rung.roles) and bool(getattr(self.shelf.model(rung.roles[0]), "remote", False))
 
     def _question(self) -> str:
         """What is asked of the test split, for the alpha ledger: written answers also depend on how they are scored."""

@@ -600,7 +600,8 @@ class EvalRun:
     their means are judged by betting (known before the first score, as a sequence demands). A candidate that was not
     raced has no rows and a `not_measured` reason. `consistency` says how often its answers stay the same on dev, where
     that was measured. `remote`: its inputs left this machine; `guarded`: fitting changed a
-    model's weights; `licences` are those of the local models that it runs, by their names, None where nobody knows.
+    model's weights; `licences` are those of the local models that it runs, by their names, None where nobody knows;
+    `by_token`: the model that answers stands behind an endpoint, which takes its price for tokens.
     """
 
     candidate: Candidate
@@ -622,6 +623,7 @@ class EvalRun:
     not_measured: str | None = None
     guard: Mapping[str, Any] | None = None
     licences: Mapping[str, str | None] = field(default_factory=dict)
+    by_token: bool = False
 
     @property
     def usage(self) -> Usage:

@@ -21,7 +21,8 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Measured:
-    """One raced candidate as the numbers that its cost follows from. `seconds`: of this machine, for one request.
+    """One raced candidate as the numbers that its cost follows from. `seconds`: of this machine, for one request;
+    `remote`: the model that answers is paid by the token.
 
     `wrong_by_class`: wrong answers by their right label, as shares of all answers; `classes`: each label's share.
     """
@@ -74,7 +75,7 @@ def measured(run: EvalRun, target: Target, estimate: Estimate | None) -> Measure
         rung=run.candidate.rung,
         model=run.candidate.model,
         family=family_of(run.candidate.rung, guarded=run.guarded),
-        remote=run.remote,
+        remote=run.by_token,
         answers=len(rows),
         tokens=Tokens.mean(run.usage, len(rows)),
         seconds=run.race_seconds / len(rows),

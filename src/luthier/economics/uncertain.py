@@ -38,7 +38,7 @@ class Spread:
         q = np.clip(np.asarray(quantile, dtype=float), EDGE, 1.0 - EDGE)
         if self.kind == "lognormal":
             mu, sigma = self.values
-            return np.exp(mu + sigma * special.ndtri(q))
+            return np.asarray(np.exp(mu + sigma * special.ndtri(q)))
         if self.kind == "triangular":
             return _triangular(q, *self.values)
         if self.kind == "share":

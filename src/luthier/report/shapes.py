@@ -76,7 +76,7 @@ def frontier_shape(costs: Mapping[str, Any]) -> dict[str, Any] | None:
     span = max(1.0 - bottom, 0.1)
 
     def y(share: float) -> float:
-        return round(100 * (1.0 - share) / span, 2)
+        return float(round(100 * (1.0 - share) / span, 2))
 
     dots = [
         {
@@ -100,7 +100,7 @@ def frontier_shape(costs: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[dict[str, Any]]]:
+def _axis(values: Sequence[float]) -> tuple[Callable[[float], Any], list[dict[str, Any]]]:
     """Where a sum stands in per cent, with labels: from nothing, or by powers of ten where sums lie far apart."""
     low, high = min(values), max(values)
     if low > 0 and high / low > LOG_FROM:

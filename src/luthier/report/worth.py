@@ -29,6 +29,7 @@ KINDS: Mapping[str, str] = {
     "today": "today's process, as stated",
     "nothing": "nothing at all",
 }
+RACED = ("rules", "prompt", "tune")
 MOST_PAIRS = 8
 MOST_BARS = 8
 
@@ -269,7 +270,8 @@ def payback_sentence(found: Payback) -> str:
         return f"{lead}does not pay back, since {found.middle.reason}; {surely}"
     if found.middle.months == 0:
         return f"{lead}nothing to pay back ({found.middle.reason}); {surely}"
-    return f"{lead}pays back after {months_in_words(found.middle.months)}; {surely}"
+    when = months_in_words(found.middle.months)
+    return f"{lead}pays back {when if when == 'at once' else f'after {when}'}; {surely}"
 
 
 def _scale(found: Calculation, factor: float, among: Sequence[str]) -> dict[str, Any]:
@@ -484,6 +486,11 @@ def _sentences(values: Mapping[str, Any]) -> list[str]:
             f"(±{100 * chance['error']:.1f} from the draws)"
         )
     lines = [f"{text}."]
+    hero = values["hero"]
+    if hero in rows and hero != cheapest:
+        raced = rows[cheapest]["kind"] in RACED
+        why = "" if raced else ", but its figures are only stated: nobody has measured it here"
+        lines.append(f"{hero}, which is chosen, costs {dollars(rows[hero][key])}; {cheapest} costs less{why}.")
     for row in values["ways"]:
         if row["kind"] == "today" and row["name"] != cheapest:
             lines.append(f"Today's process ({row['name']}) costs {dollars(row[key])} over the same time, as stated.")

@@ -95,7 +95,7 @@ function show() {
   output.dataset.errors = String(errorPrice());
   output.dataset.total = String(totals.get(of));
   output.dataset.cheapest = cheapest || "";
-  text("break-even", found.months === null ? of + " never pays back: " + found.why : found.months === 0 ? of + " has nothing to pay back" : of + " pays back after " + inMonths(found.months));
+  text("break-even", found.months === null ? of + " never pays back: " + found.why : found.months === 0 ? of + " has nothing to pay back" : of + " pays back " + (inMonths(found.months) === "at once" ? "at once" : "after " + inMonths(found.months)));
   const span = now.months === 1 ? "1 month" : now.months + " months";
   text("cheapest", cheapest ? cheapest + " costs least: " + dollars(totals.get(cheapest)) + " over " + span : "No way may be chosen");
   text("over", "Over " + span);
