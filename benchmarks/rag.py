@@ -8,7 +8,8 @@ answer is "308".
 
 Finding is measured on all questions, among all passages: plain BM25 (bm25s), and luthier's index by words, by meaning
 and fused, each against plain BM25. Reading is measured on one question of each of some passages, drawn by a seed, with
-the embedded model: without any passage, with the best one by each way, with three fused ones, and with the right one.
+the embedded model: without any passage, with the best one by each way, and with the right one. (The best ones are often
+the same, and so are their prompts: a prompt is asked once.)
 Questions about one passage are no independent observations, so that all intervals are over passages (t, 95 %).
 Grounded is an answer whose words stand, one after the other, in the passage it cites; an answer without passages cites
 none, and is looked for in the five best. The last line is one JSON object.
@@ -34,6 +35,7 @@ from scipy.stats import t as student
 
 from luthier.documents import Chunk, Hit, Library, open_library
 from luthier.documents.library import BYS, holds
+from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.catalog import open_embedder, open_model
 from luthier.rungs.base import Writing
 from luthier.rungs.prompted import PromptPredictor
@@ -154,13 +156,11 @@ def reading(library: Library, questions: Sequence[Any], passages: Sequence[str],
 
     asked, groups = [text for _, text, _ in questions], [group for group, _, _ in questions]
     alone = prompt(INSTRUCTION)
-    looked = {
-        f"best passage, {by}": ReadingPredictor(prompt(READ), Look(library, by, WHOLE, 1)) for by in BYS[::-1]
-    } | {"three passages, both": ReadingPredictor(prompt(READ), Look(library, "both", WHOLE, 3))}
+    looked = {f"best passage, {by}": ReadingPredictor(prompt(READ), Look(library, by, WHOLE, 1)) for by in BYS[::-1]}
     told: dict[str, Any] = {}
     scored: dict[str, list[float]] = {}
 
-    def measured(name: str, answers: Sequence[Prediction], grounded: Sequence[bool], seconds: float) -> None:
+    def measured(name: str, answers: Sequence[Prediction], grounded: Sequence[bool]) -> None:
         scored[name] = [
             token_f1(answer.output or "", references)
             for answer, (_, _, references) in zip(answers, questions, strict=True)
@@ -175,27 +175,23 @@ def reading(library: Library, questions: Sequence[Any], passages: Sequence[str],
                 groups,
             ),
             "grounded": estimate([float(each) for each in grounded], groups),
-            "seconds": round(seconds, 1),
         }
         less = [one - other for one, other in zip(scored[name], scored["closed-book"], strict=True)]
         told[name]["token_f1 minus closed-book"] = estimate(less, groups)
         print(
             f"  {name:24} token F1 {shown(told[name]['token_f1'])}  minus closed-book "
-            f"{shown(told[name]['token_f1 minus closed-book'])}  grounded {shown(told[name]['grounded'])}  "
-            f"{seconds:.0f} s",
+            f"{shown(told[name]['token_f1 minus closed-book'])}  grounded {shown(told[name]['grounded'])}",
             flush=True,
         )
 
-    started = time.perf_counter()
     answers = alone.predict(asked)
     near = library.search(asked, 5)
     grounded = [
         any(holds(hit.chunk.text, answer.output or "") for hit in hits)
         for answer, hits in zip(answers, near, strict=True)
     ]
-    measured("closed-book", answers, grounded, time.perf_counter() - started)
+    measured("closed-book", answers, grounded)
     for name, predictor in looked.items():
-        started = time.perf_counter()
         answers = predictor.predict(asked)
         found = predictor.look.up(asked)
         cited = [
@@ -206,13 +202,12 @@ def reading(library: Library, questions: Sequence[Any], passages: Sequence[str],
             any(holds(text, answer.output or "") for text in texts)
             for answer, texts in zip(answers, cited, strict=True)
         ]
-        measured(name, answers, grounded, time.perf_counter() - started)
-    started = time.perf_counter()
+        measured(name, answers, grounded)
     right = [Hit(Chunk("right", 0, len(passages[group]), (), passages[group]), 1.0) for group in groups]
     oracle = prompt(READ)
     answers = oracle.predict([ReadingPredictor.shown(text, [hit]) for text, hit in zip(asked, right, strict=True)])
     grounded = [holds(hit.chunk.text, answer.output or "") for answer, hit in zip(answers, right, strict=True)]
-    measured("the right passage", answers, grounded, time.perf_counter() - started)
+    measured("the right passage", answers, grounded)
     for name in looked:
         less = [one - other for one, other in zip(scored["the right passage"], scored[name], strict=True)]
         told[name]["the right passage minus this"] = estimate(less, groups)
@@ -241,7 +236,9 @@ def main() -> None:
         print(f"{len(passages)} passages indexed in {indexed_s:.1f} s\n\nfinding, {len(questions)} questions:")
         found = finding(library, passages, questions)
         print(f"\nreading, {len(few)} questions:")
-        read_ = reading(library, few, passages, open_model("smollm2-135m"))
+        replies = ResponseCache(Path(home) / "replies.db")
+        read_ = reading(library, few, passages, CachedModel(open_model("smollm2-135m"), replies))
+        replies.close()
     figures = {
         **about,
         "passages": len(passages),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,29 @@ def test_folders_files_and_patterns_name_documents(tmp_path: Path) -> None:
     assert files(tmp_path, "a") == ["a/b/two.TXT", "a/one.md"]
     assert files(tmp_path, "a/**/*.md", "four.md") == ["a/one.md", "four.md"]
     assert files(tmp_path, "a", leave_out=(str((tmp_path / "a" / "one.md").resolve()),)) == ["a/b/two.TXT"]
+
+
+def test_a_folder_outside_of_the_task_is_named_from_there_and_its_hidden_files_stay_so(tmp_path: Path) -> None:
+    written(tmp_path, "shared/.git/a.md", "text")
+    written(tmp_path, "shared/b.md", "text")
+    (tmp_path / ".task").mkdir()
+    named = Documents((str(tmp_path / ".task" / ".." / "shared"),), str(tmp_path / ".task"))
+    assert list(document_files(named)) == ["../shared/b.md"]
+
+
+def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    Path(os.fsdecode(path)).write_text("text")
+    assert files(tmp_path, ".") == ["caf\ufffd.txt"]
+
+
+@pytest.mark.parametrize("text", ["# " + " " * 300_000 + "x", " " * 300_000 + "x\n", "#" * 300_000, "[" * 300_000])
+def test_a_strange_text_takes_no_longer_than_its_length(text: str) -> None:
+    """A pattern that tries again from each sign would take minutes."""
+    started = time.process_time()
+    list(chunks_of(Document("d", text, markdown_marks(text)), 500))
+    page_of(text)
+    assert time.process_time() - started < 2
 
 
 def test_what_names_no_document_is_an_error(tmp_path: Path) -> None:

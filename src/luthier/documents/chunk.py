@@ -15,7 +15,7 @@ from luthier.documents.read import Document
 
 VERSION = 1
 ENOUGH = 1 / 3  # of a passage's size: from here on a new heading begins a new passage
-_PARAGRAPH = re.compile(r"(?:[ \t]*\n){2,}")
+_PARAGRAPH = re.compile(r"\n(?:[ \t]*\n)+")
 # after the end of a sentence and the quote that closes it; East Asian full stops need no space
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*")
 _SPACE = re.compile(r"\s+")

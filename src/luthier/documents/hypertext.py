@@ -33,6 +33,7 @@ class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.blocks: list[str] = []
+        self.length = 0  # of the blocks, with what parts them
         self.block = ""
         self.hidden: list[str] = []
         self.raw = 0
@@ -99,6 +100,6 @@ class _Page(HTMLParser):
             while self.path and self.path[-1][0] >= self.heading:
                 self.path.pop()
             self.path.append((self.heading, title))
-            at = sum(len(block) + 2 for block in self.blocks)
-            self.marks.append((at, tuple(part for _, part in self.path)))
+            self.marks.append((self.length, tuple(part for _, part in self.path)))
         self.blocks.append(text)
+        self.length += len(text) + 2

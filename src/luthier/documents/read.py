@@ -24,7 +24,7 @@ FALLBACK = "cp1252"  # of texts that are neither UTF-8 nor UTF-16
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?[ \t]*#*[ \t]*$")
+_HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _LOOKED_AT = 4096  # bytes that tell what a file is
 
@@ -165,7 +165,7 @@ def markdown_marks(text: str) -> Marks:
         else:
             heading, underline = _HEADING.match(line), _UNDERLINE.match(line)
             if heading:
-                _enter(path, len(heading.group(1)), heading.group(2) or "")
+                _enter(path, len(heading.group(1)), _title(line[heading.end() :]))
                 marks.append((at, tuple(title for _, title in path)))
                 before = ""
             elif underline and before.strip() and not before.lstrip().startswith(("-", "*", "+", ">", "|", "#")):
@@ -178,6 +178,13 @@ def markdown_marks(text: str) -> Marks:
                 before_at = at if before is line else before_at
         at += len(line) + 1
     return tuple(marks)
+
+
+def _title(rest: str) -> str:
+    """What stands after the signs of a heading, without those that may close it."""
+    title = rest.strip()
+    bare = title.rstrip("#")
+    return bare.rstrip() if not bare or bare[-1].isspace() else title
 
 
 def _enter(path: list[tuple[int, str]], level: int, title: str) -> None:
@@ -202,7 +209,7 @@ def _rows(text: str, name: str, settings: Documents) -> Iterator[Document]:
                 where=name,
                 fix='name the key: [documents] text = "..."; or leave the file out of [documents] paths',
             )
-        key = str(number) if settings.id is None else str(row.get(settings.id, "")).strip()
+        key = str(number) if settings.id is None else whole(str(row.get(settings.id, ""))).strip()
         if not key or key in seen:
             raise DataError(
                 f"line {number} has {'the id of an earlier line' if key else 'no id'}: {settings.id} = {key!r}",
@@ -210,7 +217,7 @@ def _rows(text: str, name: str, settings: Documents) -> Iterator[Document]:
                 fix="give each line an id of its own, or remove [documents] id: line numbers serve then",
             )
         seen.add(key)
-        title = " ".join(str(row.get(settings.title, "")).split()) if settings.title is not None else ""
+        title = " ".join(whole(str(row.get(settings.title, ""))).split()) if settings.title is not None else ""
         if said.strip():
             clean = whole(said.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", ""))
             yield Document(f"{name}#{key}", clean, ((0, (title,)),) if title else ())

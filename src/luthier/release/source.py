@@ -82,6 +82,12 @@ def find(task: Task, candidate: str | None = None) -> Source:
     other = f"name one that is: --candidate {tuned[0]}" if tuned else "this run has none: see [ladder] rungs"
     if rung is None or not rung.guarded:
         raise SpecError("it is not fine-tuned: there are no weights to export", where=str(row["name"]), fix=other)
+    if "documents" in rung.roles:
+        raise SpecError(
+            "it answers from documents that it looks up, and its weights alone are not what was measured",
+            where=str(row["name"]),
+            fix="export another candidate; what was fine-tuned is a PEFT adapter in the store, .luthier/predictors",
+        )
     if row["not_measured"]:
         why = row["not_measured"]
         raise SpecError(f"it was not measured: {why}", where=str(row["name"]), fix="run: luthier run --all-rungs")

@@ -99,8 +99,20 @@ def _example(row: Row) -> dict[str, Any]:
         "input": shorten(text_of(row.example.input), LONGEST_INPUT),
         "reference": shorten(" or ".join(row.example.references), LONGEST_TEXT),
         "answer": shorten(answer_of(row), LONGEST_TEXT),
-        "reason": shorten(row.prediction.error or row.score.reason, LONGEST_REASON),
+        "reason": shorten(row.prediction.error or row.score.reason, LONGEST_REASON) + _cites(row),
     }
+
+
+def _cites(row: Row) -> str:
+    """Where the answer says it stands, in the documents."""
+    return f"; cites {shorten(', '.join(row.prediction.citations), LONGEST_REASON)}" if row.prediction.citations else ""
+
+
+def cited(run: EvalRun) -> dict[str, str]:
+    """How many of the answers cite a passage of the documents; nothing for a candidate that looks nothing up."""
+    answers = [row for row in run.rows if row.prediction.output is not None]
+    count = sum(bool(row.prediction.citations) for row in answers)
+    return {"answers that cite a passage": f"{count} of {len(answers)}"} if "documents" in run.fit else {}
 
 
 def confusions(rows: Sequence[Row]) -> dict[str, Any]:

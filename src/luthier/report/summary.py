@@ -387,7 +387,7 @@ def rates_sentence(result: CandidateResult) -> str | None:
 def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     """What fitting chose, as rows; a long text (a prompt, say) is marked so that it can stand by itself."""
     rows = []
-    for key, value in (plain(run.fit) if run else {}).items():
+    for key, value in ({**plain(run.fit), **evidence.cited(run)} if run else {}).items():
         if key in ("strengths tried", "loss by step"):  # drawn, not told
             continue
         text = phrase(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 
 from luthier.errors import DataError
 from luthier.task.section import Section, problem
-from luthier.types import Documents, digest
+from luthier.types import Documents, digest, whole
 
 ENDINGS = (".md", ".markdown", ".txt", ".text", ".html", ".htm", ".pdf", ".jsonl", ".ndjson")
 SIZES = (100, 20_000)
@@ -135,8 +136,9 @@ def document_files(documents: Documents) -> dict[str, Path]:
     found: dict[str, Path] = {}
     left_out, unknown = set(documents.leave_out), set[str]()
     for path in map(Path, documents.paths):
-        for file in _named(path):
-            if _hidden(file, Path(documents.folder)) or str(file.resolve()) in left_out:
+        root, files = _named(path)
+        for file in files:
+            if _hidden(file, root) or str(file.resolve()) in left_out:
                 continue
             if file.suffix.lower() not in ENDINGS:
                 unknown.add(file.suffix.lower() or file.name)
@@ -192,37 +194,31 @@ def settings_content(documents: Documents) -> dict[str, object]:
     }
 
 
-def _named(path: Path) -> list[Path]:
+def _named(path: Path) -> tuple[Path, list[Path]]:
+    """The files that a path or a pattern names, and the folder below which they were looked for."""
     if any(sign in str(path) for sign in "*?[") and not path.exists():
-        # relative to the last folder before the pattern
-        parts = path.parts
-        first = next(at for at, part in enumerate(parts) if any(sign in part for sign in "*?["))
-        matches = Path(*parts[:first]).glob(str(Path(*parts[first:])))
-        files = sorted(file for match in matches for file in (_inside(match) if match.is_dir() else [match]))
+        first = next(at for at, part in enumerate(path.parts) if any(sign in part for sign in "*?["))
+        root = Path(*path.parts[:first])
+        matches = sorted(root.glob(str(Path(*path.parts[first:]))))
+        files = [file for match in matches for file in (_inside(match) if match.is_dir() else [match])]
         if not files:
             raise DataError("no file matches", where=str(path), fix="check the pattern in [documents] paths")
-        return files
+        return root, files
     if path.is_dir():
-        return _inside(path)
+        return path, _inside(path)
     if not path.is_file():
         raise DataError("there is no such file or folder", where=str(path), fix="check [documents] paths")
-    return [path]
+    return path.parent, [path]
 
 
 def _inside(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def _hidden(file: Path, folder: Path) -> bool:
-    try:
-        parts = file.relative_to(folder).parts
-    except ValueError:
-        parts = (file.name,)
-    return any(part.startswith(".") and part not in (".", "..") for part in parts)
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
 def _name(file: Path, folder: Path) -> str:
-    try:
-        return file.relative_to(folder).as_posix()
-    except ValueError:
-        return file.as_posix()
+    """Relative to the task's folder where it lies in it, else below the folder's parents; always text."""
+    return whole(Path(os.path.relpath(file, folder)).as_posix())

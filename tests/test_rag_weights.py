@@ -1,27 +1,25 @@
-"""A fine-tuned reader of documents: the contract, the rows it learns from, and its strength."""
+"""What a fine-tuned reader of documents learns from, and a cross-encoder that puts passages in order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny_models import tiny_model
+import torch
+from tiny_models import tiny_tokenizer
+from transformers import BertConfig, BertForSequenceClassification
 
 from luthier.documents import open_library
+from luthier.documents.rerank import CrossEncoder
+from luthier.errors import SpecError
 from luthier.models.embed import HashEmbedder
-from luthier.rungs.rag_lora import RagLora, TunedReadingPredictor, lessons
+from luthier.rungs.rag_lora import lessons
 from luthier.rungs.reading import Look, ReadingPredictor
-from luthier.rungs.repair import Scalable
-from luthier.testing import RungContract
-from luthier.train.guard import Tuned
-from luthier.train.recipe import Recipe
-from luthier.types import Documents, Example, Kind, Rung
+from luthier.types import Documents, Example
 
 pytest.importorskip("lancedb", reason="needs the extra 'rag'")
 
-SHORT = Recipe(epochs=1, step_examples=8, learning_rate=1e-2)
 THINGS = ("door", "lamp", "sofa", "desk", "bed", "rug")
 FACTS = [f"The {thing} of the house is number {at}." for at, thing in enumerate(THINGS)]
 
@@ -32,35 +30,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for at, fact in enumerate(FACTS):
         (folder / f"{at}.txt").write_text(fact, encoding="utf-8")
     return folder
-
-
-class Reading(RungContract):
-    @pytest.fixture(autouse=True)
-    def _placed(self, shelf: Path) -> None:
-        self.shelf = shelf
-
-    def make_rung(self) -> Rung:
-        return RagLora(SHORT)
-
-    def make_models(self) -> Mapping[str, Any]:
-        documents = Documents((str(self.shelf),), str(self.shelf), chunk_chars=(120,))
-        return {"student": tiny_model(), "documents": open_library(documents, self.shelf / ".index", HashEmbedder())}
-
-
-class TestRagLora(Reading):
-    def test_the_guard_and_the_repair_know_it_for_a_fine_tune(self, tmp_path: Path) -> None:
-        predictor = self.fitted(tmp_path / "fit", self.make_models())
-        assert isinstance(predictor, TunedReadingPredictor)
-        assert isinstance(predictor, Tuned)
-        assert isinstance(predictor, Scalable)
-        half = predictor.scaled(0.5, tmp_path / "half")
-        assert isinstance(half, TunedReadingPredictor)
-        assert half.look == predictor.look
-        assert half.describe()["strength"] == 0.5
-
-
-class TestRagLoraWrites(Reading):
-    kind: Kind = "generation"
 
 
 class AsItIs:
@@ -96,3 +65,29 @@ def test_where_some_examples_have_no_answer_a_row_without_the_right_passage_lear
     said = [row.references[0] for at, row in enumerate(rows[:60]) if FACTS[at % 6] not in str(row.input)]
     assert said == ["not in the documents"] * without
     assert without
+
+
+# ---------------------------------------------------------------- a reranker
+
+
+def test_a_cross_encoder_in_a_folder_puts_the_found_passages_in_order(shelf: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertForSequenceClassification(BertConfig(vocab_size=400, pad_token_id=0, num_labels=1, **shape))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.5)  # as initialised, all passages score alike
+    model.save_pretrained(tmp_path / "encoder")
+    tiny_tokenizer().save_pretrained(tmp_path / "encoder")
+    plain = Documents((str(shelf),), str(shelf), chunk_chars=(120,))
+    ordered = replace(plain, reranker=str(tmp_path / "encoder"))
+    before, after = (open_library(each, shelf / ".index", HashEmbedder()) for each in (plain, ordered))
+    (found,), (again,) = (library.search(["the number of the lamp"], 6) for library in (before, after))
+    assert {hit.chunk for hit in found} == {hit.chunk for hit in again}
+    encoder = CrossEncoder(tmp_path / "encoder")
+    scores = encoder.score("the number of the lamp", [hit.chunk.searched for hit in again])
+    assert scores == sorted(scores, reverse=True)
+    assert [hit.chunk for hit in found] != [hit.chunk for hit in again]
+    assert before.fingerprint != after.fingerprint
+    with pytest.raises(SpecError, match="there is no model in this folder"):
+        open_library(replace(plain, reranker=str(tmp_path)), shelf / ".index", HashEmbedder())
