@@ -15,9 +15,10 @@ from tiny_models import tiny_module
 from luthier.errors import DataError, ModelError, StoreError
 from luthier.train import loop, trl
 from luthier.train.loop import Tuned
+from luthier.train.plan import Plan
 from luthier.train.recipe import Recipe
 from luthier.train.rows import TrainRow
-from luthier.train.trl import BLANK, Plan
+from luthier.train.watch import STATE
 
 SHORT = replace(RECIPE, epochs=1, dev_checks_per_epoch=1)
 ONE_STEP = replace(RECIPE, epochs=1, step_examples=18, dev_checks_per_epoch=1)
@@ -142,14 +143,16 @@ def test_a_long_row_is_not_cut(tmp_path: Path) -> None:
 
 
 def test_a_plan_gives_each_step_its_examples_once_whatever_the_processes() -> None:
-    rows, _ = data()
+    lengths = [len(row.input_ids) for row in data()[0]]
+    blank = len(lengths)
     for processes in (1, 2, 3):
-        plan = Plan.of(rows, RECIPE, seed=3, processes=processes, on_cpu=True)
+        plan = Plan.of([*lengths, 2], RECIPE, seed=3, processes=processes, on_cpu=True)
         for step in range(plan.steps):
             laid = plan.laid[step * plan.slots : (step + 1) * plan.slots]
-            chosen = loop.step_examples(RECIPE, len(rows), step, seed=3)
-            assert sorted(at for at in laid if at != BLANK) == sorted(chosen)
-        assert plan.slots == processes * plan.passes * plan.rows_at_once
+            chosen = loop.step_examples(RECIPE, blank, step, seed=3)
+            assert sorted(at for at in laid if at != blank) == sorted(chosen)
+            assert plan.filled(step) == len(chosen)
+        assert plan.slots == processes * plan.passes * plan.at_once
         assert len(plan.laid) == plan.steps * plan.slots
 
 
@@ -188,7 +191,7 @@ def test_a_torn_checkpoint_is_not_resumed_but_the_one_before_it(tmp_path: Path, 
     """Trap 15: a kill may come while a checkpoint is being written."""
     tune(trl, tmp_path)
     newest = max(tmp_path.glob("trl-*/checkpoint-*"), key=lambda path: int(path.name[11:]))
-    (newest / trl.STATE).unlink()
+    (newest / STATE).unlink()
     assert same_bits(tune(trl, tmp_path), whole)
 
 

@@ -47,9 +47,10 @@ class Dpo:
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
     ) -> TunedPredictor:
-        """Errors: DataError where there are no pairs; those of `train.preference.prefer`."""
+        """Errors: DataError where there are no pairs; those of `train.backend.prefer`."""
         from luthier.train.adapter import read_adapter
-        from luthier.train.preference import Pair, prefer
+        from luthier.train.backend import prefer
+        from luthier.train.preference import Pair
 
         student = Student.of(task, context.models, self.name)
         below = context.fitted.get("lora")
@@ -82,6 +83,7 @@ class Dpo:
             seed=context.seed,
             workdir=context.workdir,
             base_fingerprint=student.base.fingerprint,
+            training=task.training,
             beta=BETA,
             start=start,
             working=context.working,

@@ -1,4 +1,4 @@
-"""The backend: where a fine-tune runs, luthier's own loop or TRL's trainer; rows, recipe and result are the same."""
+"""The backend: where a fine-tune runs, luthier's own loop or TRL's trainers; rows, recipe and result are the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from luthier.errors import DataError
-from luthier.train import loop
+from luthier.train import loop, preference
 from luthier.train.loop import Tuned, Working
+from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 from luthier.types import Training
@@ -49,8 +50,48 @@ def fine_tune(
     return trl.fine_tune(module, rows, dev, recipe, **given)
 
 
+<<<<<<< HEAD
 def check_rows(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
     """DataError where the rows cannot teach anything; no rows at all are left to the backends."""
+=======
+def prefer(
+    module: Any,
+    pairs: Sequence[Pair],
+    dev: Sequence[DevRow],
+    recipe: Recipe,
+    *,
+    seed: int,
+    workdir: Path,
+    base_fingerprint: str,
+    training: Training,
+    beta: float,
+    start: Mapping[str, Any] | None = None,
+    working: Working = lambda _text, _done, _total: None,
+) -> Tuned:
+    """Tune preferences where `training` says; what goes in, what comes out and what is raised: `preference.prefer`.
+
+    Also raises MissingExtra where TRL is needed and not installed, and what `worker.shared` raises.
+    """
+    given: dict[str, Any] = {
+        "seed": seed,
+        "workdir": workdir,
+        "base_fingerprint": base_fingerprint,
+        "beta": beta,
+        "start": start,
+        "working": working,
+    }
+    if chosen(training, module.device.type) == "loop":
+        return preference.prefer(module, pairs, dev, recipe, **given)
+    from luthier.train import trl_preference, worker  # an optional extra
+
+    if training.processes > 1:
+        return worker.shared(module, pairs, dev, recipe, processes=training.processes, **given)
+    return trl_preference.prefer(module, pairs, dev, recipe, **given)
+
+
+def _check(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
+    """No rows at all are left to the backends."""
+>>>>>>> 904348d8fe9d4b722225551938d135d69f8c21ef
     if 0 < len(rows) < recipe.step_examples:
         raise DataError(
             f"{len(rows)} training examples are fewer than the {recipe.step_examples} of a single step",

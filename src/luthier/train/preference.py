@@ -34,6 +34,10 @@ class Pair:
     chosen: TrainRow
     rejected: TrainRow
 
+    def __post_init__(self) -> None:
+        prompts = {row.input_ids[: row.labels_from] for row in (self.chosen, self.rejected)}
+        assert len(prompts) == 1, "both answers are to one prompt"
+
     @property
     def together(self) -> TrainRow:
         """A row as long as the tree of both: what tells how many pairs fit a pass."""

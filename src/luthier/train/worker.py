@@ -23,6 +23,7 @@ from luthier.errors import LuthierError, MissingExtra, ModelError
 from luthier.models.quiet import quiet
 from luthier.train.check import Check
 from luthier.train.loop import Tuned, Working
+from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 
@@ -39,7 +40,7 @@ SECONDS_TO_END = 20
 
 def shared(
     module: Any,
-    rows: Sequence[TrainRow],
+    learned: Sequence[TrainRow] | Sequence[Pair],
     dev: Sequence[DevRow],
     recipe: Recipe,
     *,
@@ -47,13 +48,14 @@ def shared(
     workdir: Path,
     base_fingerprint: str,
     processes: int,
+    beta: float | None = None,
     start: Mapping[str, Any] | None = None,
     working: Working = lambda _text, _done, _total: None,
 ) -> Tuned:
-    """`trl.fine_tune` in `processes` processes of this machine, each on a GPU of its own where there are any.
+    """`trl.fine_tune`, or with `beta`, on pairs, `trl_preference.prefer`, in `processes` processes of this machine.
 
-    Errors: those of `trl.fine_tune`, as the workers raise them; ModelError where they die of something else (what they
-    said is in `worker.log` in the workdir).
+    Each is on a GPU of its own where there are any. Errors: those of the two, as the workers raise them; ModelError
+    where they die of something else (what they said is in `worker.log` in the workdir).
     """
     if recipe.method == "qlora":
         raise ModelError(
@@ -67,7 +69,8 @@ def shared(
         save_file(dict(start), workdir / START)
     job = {
         "model": str(workdir / BASE),
-        "rows": [asdict(row) for row in rows],
+        "learned": [asdict(item) for item in learned],
+        "beta": beta,
         "dev": [asdict(row) for row in dev],
         "recipe": asdict(recipe),
         "seed": seed,
@@ -140,8 +143,6 @@ def _result(workdir: Path) -> Tuned:
 
 def main(path: Path) -> None:
     """What one worker does with a job file."""
-    from luthier.train import trl  # an optional extra, which the parent may not even load
-
     first = os.environ.get("RANK", "0") == "0"
     job = json.loads(path.read_text("utf-8"))
     workdir = Path(job["workdir"])
@@ -151,17 +152,7 @@ def main(path: Path) -> None:
             print(json.dumps({"working": event}), flush=True)  # noqa: T201  # the parent reads it
 
     try:
-        tuned = trl.fine_tune(
-            _load(job),
-            [_row(row) for row in job["rows"]],
-            [DevRow(tuple(_row(row) for row in item["rows"]), tuple(item["right"])) for item in job["dev"]],
-            Recipe(**job["recipe"]),
-            seed=job["seed"],
-            workdir=workdir,
-            base_fingerprint=job["base_fingerprint"],
-            start=None if job["start"] is None else load_file(job["start"]),
-            working=working,
-        )
+        tuned = _tuned(job, workdir, working)
     except LuthierError as error:
         if first:
             told = {"error": (type(error).__name__, error.what, error.where, error.fix)}
@@ -172,6 +163,24 @@ def main(path: Path) -> None:
         told = asdict(replace(tuned, weights={}))
         del told["weights"]
         (workdir / RESULT).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _tuned(job: Mapping[str, Any], workdir: Path, working: Working) -> Tuned:
+    from luthier.train import trl, trl_preference  # an optional extra, which the parent may not even load
+
+    dev = [DevRow(tuple(_row(row) for row in item["rows"]), tuple(item["right"])) for item in job["dev"]]
+    recipe = Recipe(**job["recipe"])
+    given: dict[str, Any] = {
+        "seed": job["seed"],
+        "workdir": workdir,
+        "base_fingerprint": job["base_fingerprint"],
+        "start": None if job["start"] is None else load_file(job["start"]),
+        "working": working,
+    }
+    if job["beta"] is None:
+        return trl.fine_tune(_load(job), [_row(row) for row in job["learned"]], dev, recipe, **given)
+    pairs = [Pair(_row(pair["chosen"]), _row(pair["rejected"])) for pair in job["learned"]]
+    return trl_preference.prefer(_load(job), pairs, dev, recipe, beta=job["beta"], **given)
 
 
 def _load(job: Mapping[str, Any]) -> Any:
