@@ -50,10 +50,6 @@ def fine_tune(
     return trl.fine_tune(module, rows, dev, recipe, **given)
 
 
-<<<<<<< HEAD
-def check_rows(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
-    """DataError where the rows cannot teach anything; no rows at all are left to the backends."""
-=======
 def prefer(
     module: Any,
     pairs: Sequence[Pair],
@@ -89,9 +85,8 @@ def prefer(
     return trl_preference.prefer(module, pairs, dev, recipe, **given)
 
 
-def _check(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
-    """No rows at all are left to the backends."""
->>>>>>> 904348d8fe9d4b722225551938d135d69f8c21ef
+def check_rows(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:
+    """DataError where the rows cannot teach anything; no rows at all are left to the backends."""
     if 0 < len(rows) < recipe.step_examples:
         raise DataError(
             f"{len(rows)} training examples are fewer than the {recipe.step_examples} of a single step",
