@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-HIDDEN = frozenset({"script", "style", "template", "noscript", "svg", "iframe", "object", "head"})
+HIDDEN = frozenset({"script", "style", "template", "noscript", "svg", "iframe", "object", "head", "title"})
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 BLOCKS = frozenset(
     {

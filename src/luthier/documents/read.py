@@ -172,10 +172,10 @@ def markdown_marks(text: str) -> Marks:
                 _enter(path, 1 if underline.group(1)[0] == "=" else 2, before)
                 marks.append((before_at, tuple(title for _, title in path)))
                 before = ""
-            else:
-                # only the line right after an empty one can be a heading by itself
-                before = line if not before.strip() else before
-                before_at = at if before is line else before_at
+            elif not line.strip():
+                before = ""
+            elif not before:  # only the line right after an empty one can be a heading by itself
+                before, before_at = line, at
         at += len(line) + 1
     return tuple(marks)
 

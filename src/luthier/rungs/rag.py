@@ -99,7 +99,7 @@ def told_retrieval(found: Retrieval) -> str:
     """Recall and MRR in words, each with its 95 % interval.
 
     >>> told_retrieval(Retrieval((1, 2, None, 1), (0, 400, None, 0), "as the data say"))
-    'recall@1 0.50 [0.15, 0.85], recall@5 0.75 [0.30, 0.95], MRR 0.62 [0.15, 0.96], 4 examples'
+    'recall@1 0.50 [0.15, 0.85], recall@5 0.75 [0.30, 0.95], MRR 0.62 [0.09, 1.00], 4 examples'
     """
     parts = []
     for name, each in (("recall@1", found.recall(1)), ("recall@5", found.recall(5)), ("MRR", found.mrr())):
