@@ -153,7 +153,8 @@ def markdown_marks(text: str) -> Marks:
     marks: list[tuple[int, tuple[str, ...]]] = []
     path: list[tuple[int, str]] = []
     fence: str | None = None
-    at, before, before_at = 0, "", 0
+    at, before, before_at = 0, "", 0  # the only line so far of a paragraph, and where it begins
+    several = False  # whether the paragraph has more lines: what stands under it is a rule then
     for line in text.split("\n"):
         marker = _FENCE.match(line)
         if fence is not None:
@@ -168,14 +169,18 @@ def markdown_marks(text: str) -> Marks:
                 _enter(path, len(heading.group(1)), _title(line[heading.end() :]))
                 marks.append((at, tuple(title for _, title in path)))
                 before = ""
-            elif underline and before.strip() and not before.lstrip().startswith(("-", "*", "+", ">", "|", "#")):
+            elif (
+                underline and before and not several and not before.lstrip().startswith(("-", "*", "+", ">", "|", "#"))
+            ):
                 _enter(path, 1 if underline.group(1)[0] == "=" else 2, before)
                 marks.append((before_at, tuple(title for _, title in path)))
                 before = ""
             elif not line.strip():
-                before = ""
-            elif not before:  # only the line right after an empty one can be a heading by itself
-                before, before_at = line, at
+                before, several = "", False
+            elif not before:
+                before, before_at, several = line, at, False
+            else:
+                several = True
         at += len(line) + 1
     return tuple(marks)
 
