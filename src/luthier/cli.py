@@ -128,6 +128,8 @@ def audit(
     """Look for what is wrong with the data. Nothing that exists is overwritten."""
     if (apply is None) != (out is None):
         raise SpecError("--apply and --out go together", where="luthier audit", fix="name both, or neither")
+    if review is not None:
+        reviews.check_free(review)
     with Ladder(_stderr()).watching() as telling:
         telling(Event("working", "audit", "reading"))
         material = audits.material_at(task)

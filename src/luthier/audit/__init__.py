@@ -129,5 +129,5 @@ def _reads(material: Material) -> tuple[str, ...]:
     ]
     if material.closed:
         reads.append("right answers of train and dev only: label errors")
-    reads.append("nothing found here changes what a rung learns or chooses")
+    reads.append("no more than that: nothing found here changes what a rung learns or chooses")
     return tuple(reads)

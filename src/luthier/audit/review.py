@@ -46,10 +46,25 @@ def write_review(found: Suspects, path: Path) -> Written:
     rows.writerow(COLUMNS)
     for each in found.suspects:
         row = each.row
-        shown = text_of(row.input)
-        rows.writerow([row.place, row.id, shown, row.reference, each.suggested, f"{each.of_suggested:.3f}", ""])
+        rows.writerow(
+            [
+                row.place,
+                row.id,
+                masked(text_of(row.input)),
+                row.reference,
+                each.suggested,
+                f"{each.of_suggested:.3f}",
+                "",
+            ]
+        )
     _write(path, text.getvalue().encode("utf-8-sig"))  # the mark tells spreadsheets that it is UTF-8
     return Written(path, len(found.suspects), 0)
+
+
+def check_free(path: Path) -> None:
+    """Raises StoreError where something is at the path already."""
+    if path.exists():
+        raise _taken(path)
 
 
 def read_review(path: Path, material: Material) -> dict[Place, str]:
@@ -122,9 +137,8 @@ def write_masked(material: Material, path: Path) -> tuple[Written, ...]:
 
     beside = path.with_name(f"{path.stem}-test{Path(data.test or path.name).suffix}")
     names = [(data.path, path), *([(data.test, beside)] if data.test is not None else [])]
-    for _, target in names:
-        if target.exists():  # before any of them is written
-            raise _taken(target)
+    for _, target in names:  # before any of them is written
+        check_free(target)
     return tuple(_copy(material, name, target, mask) for name, target in names)
 
 
