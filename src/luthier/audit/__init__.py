@@ -96,7 +96,7 @@ def audit_of(
     found = Suspects((), 0, 0)
     skipped = []
     if not material.closed:
-        skipped.append(f"label errors and class balance: a {material.kind} task has no labels")
+        skipped.append("wrong answers and balance: the answers are no classes")
     elif effort.label_work:
         note("label errors")
         try:
