@@ -242,6 +242,20 @@ def test_the_verdict_prices_what_was_raced_and_names_what_it_assumed(tmp_path: P
     assert "## What it costs" in verdict.to_markdown(tmp_path / "r.md").read_text(encoding="utf-8")
 
 
+def test_a_second_run_says_what_moved_and_why(tmp_path: Path) -> None:
+    first = luthier.run(priced_task(tmp_path), models=models())
+    assert first.changes == ()
+    assert luthier.run(tmp_path, models=models()).changes == (), "nothing moved"
+    dearer = MONEY.replace("usd_per_request = 0.30", "usd_per_request = 0.60")
+    priced_task(tmp_path, dearer + "\n[constraints]\nusd_per_month = 1\n")
+    again = luthier.run(tmp_path, models=models())
+    assert again.changes[0] == "Chosen is nothing, and was tfidf"
+    assert any(each.startswith("tfidf is MEETS, blocked by usd_per_month") for each in again.changes)
+    assert any("the same predictor" in each for each in again.changes)
+    assert "clerks costs $600,000 a month, and did $300,000 (a request a request: $0.30 then $0.60)" in again.changes
+    assert "What moved since the last run" in again.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_the_calculator_takes_what_the_last_run_measured(tmp_path: Path) -> None:
     path = priced_task(tmp_path)
     verdict = luthier.run(path, models=models())

@@ -371,6 +371,8 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+    for change in verdict.changes:
+        console.print(f"  since the last run: {change}.")
 
 
 def _print_release(release: exports.Release) -> None:

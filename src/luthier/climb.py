@@ -24,6 +24,8 @@ from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import FingerprintedScorer, scorer_of, signatures
 from luthier.models.shelf import Shelf
 from luthier.report import forecasts
+from luthier.report.changes import changes
+from luthier.report.plain import REPORT
 from luthier.report.pricing import Pricing
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
@@ -173,6 +175,9 @@ class _Climb:
             self._measure_consistency()
             self._look_ahead(rungs)
             verdict = self._decided(record, time.perf_counter() - started)
+            before = self.store.last_summary(task=self.task.spec.name)
+            if before is not None and before.get("report") == REPORT:
+                verdict = replace(verdict, changes=tuple(changes(before["verdict"], verdict.to_dict())))
             self.store.finish_run(record.id, verdict.to_summary(), self._now())
             return verdict
 

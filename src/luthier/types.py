@@ -753,7 +753,7 @@ class VerdictFacts:
 
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
-    `forecasts` are those of `luthier.report.forecasts.told`.
+    `forecasts` are those of `luthier.report.forecasts.told`; `changes` say what moved since the last run.
     """
 
     task: TaskSpec
@@ -769,6 +769,7 @@ class VerdictFacts:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     spend: Mapping[str, Any] = field(default_factory=dict)
     forecasts: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- content addresses

@@ -154,6 +154,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "usage": {**plain(Usage()), **plain(facts.spend.get("usage", {}))},
             },
             "flips": facts.flips,
+            "changes": facts.changes,
             "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             "provenance": facts.provenance,
