@@ -557,7 +557,8 @@ class _Climb:
         spec = self.task.spec
         costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
         verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
-        worth = {} if self.pricing is None else self.pricing.told(verdict)
+        seen = replace(verdict, forecasts=tuple(self.forecasts))
+        worth = {} if self.pricing is None else self.pricing.told(seen)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
         usage = sum((run.usage for run in raced), sum(beside, Usage())) if raced else None
