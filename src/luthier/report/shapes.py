@@ -16,17 +16,15 @@ FAR_BELOW = 0.1
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round values from at or below low to at or above high, at most seven.
+    """Round values from at or below low to at or above high, at most eight.
 
     >>> ticks(0, 950), ticks(-3, 11)
-    ([0.0, 200.0, 400.0, 600.0, 800.0, 1000.0], [-2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 12.5])
+    ([0.0, 200.0, 400.0, 600.0, 800.0, 1000.0], [-5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 12.5])
     """
     span = max(high - low, 1e-9)
     power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
     step = next(step * power for step in (*STEPS, 20) if span / (step * power) <= MOST_TICKS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if last - first > MOST_TICKS + 1:
-        first += 1
     return [round(step * at, 12) for at in range(first, last + 1)]
 
 
