@@ -242,6 +242,36 @@ def test_the_verdict_prices_what_was_raced_and_names_what_it_assumed(tmp_path: P
     assert "## What it costs" in verdict.to_markdown(tmp_path / "r.md").read_text(encoding="utf-8")
 
 
+def test_a_second_run_says_what_moved_and_why(tmp_path: Path) -> None:
+    first = luthier.run(priced_task(tmp_path), models=models())
+    assert first.changes == ()
+    assert luthier.run(tmp_path, models=models()).changes == (), "nothing moved"
+    dearer = MONEY.replace("usd_per_request = 0.30", "usd_per_request = 0.60")
+    priced_task(tmp_path, dearer + "\n[constraints]\nusd_per_month = 1\n")
+    again = luthier.run(tmp_path, models=models())
+    assert again.changes[0] == "Chosen is nothing, and was tfidf"
+    assert any(each.startswith("tfidf is MEETS, blocked by usd_per_month") for each in again.changes)
+    assert any("the same predictor" in each for each in again.changes)
+    assert "clerks costs $600,000 a month, and did $300,000 (price a request: $0.30 then $0.60)" in again.changes
+    assert "What moved since the last run" in again.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_where_nothing_is_chosen_the_next_steps_stand_in_the_order_of_their_worth(tmp_path: Path) -> None:
+    more = MONEY.replace("monthly_requests = 1e6", "monthly_requests = 1e6\nusd_per_label = 0.5")
+    more += "[option.large]\nusd_per_request = 0.001\naccuracy = 0.95\naccuracy_range = [0.90, 0.99]\nusd_once = 100\n"
+    verdict = luthier.run(priced_task(tmp_path, more, rungs=("majority",), at_least=0.9), models=models())
+    assert verdict.chosen is None
+    steps = verdict.to_dict()["costs"]["next_steps"]
+    worth = [step["worth"] for step in steps]
+    assert worth == sorted(worth, reverse=True)
+    large = next(step for step in steps if "large" in step["what"])
+    gain = 0.95 - next(result for result in verdict.candidates).estimate.mean  # type: ignore[union-attr]
+    assert large["worth"] == pytest.approx(gain * 1e6 * 12 * 0.05 - 100)
+    assert 0.9 < large["p_target"] < 1
+    assert any(step["what"].startswith("lower the target to") for step in steps)
+    assert "What to do next" in verdict.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_the_calculator_takes_what_the_last_run_measured(tmp_path: Path) -> None:
     path = priced_task(tmp_path)
     verdict = luthier.run(path, models=models())

@@ -435,6 +435,10 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+    for step in verdict.costs.get("next_steps", ()):
+        console.print(f"  next: {step['sentence']}.")
+    for change in verdict.changes:
+        console.print(f"  since the last run: {change}.")
 
 
 def _print_release(release: exports.Release) -> None:

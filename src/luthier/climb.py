@@ -26,6 +26,8 @@ from luthier.evaluate.runner import Runner, order_hash
 from luthier.evaluate.scorers import FingerprintedScorer, scorer_of, signatures
 from luthier.models.shelf import Shelf
 from luthier.report import forecasts
+from luthier.report.changes import changes
+from luthier.report.plain import REPORT
 from luthier.report.pricing import Pricing
 from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder, load_predictor
@@ -178,6 +180,9 @@ class _Climb:
             self._measure_consistency()
             self._look_ahead(rungs)
             verdict = self._decided(record, time.perf_counter() - started)
+            before = self.store.last_summary(task=self.task.spec.name)
+            if before is not None and before.get("report") == REPORT:
+                verdict = replace(verdict, changes=tuple(changes(before["verdict"], verdict.to_dict())))
             self.store.finish_run(record.id, verdict.to_summary(), self._now())
             return verdict
 
@@ -581,7 +586,8 @@ class _Climb:
         spec = self.task.spec
         costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
         verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
-        worth = {} if self.pricing is None else self.pricing.told(verdict)
+        seen = replace(verdict, forecasts=tuple(self.forecasts))
+        worth = {} if self.pricing is None else self.pricing.told(seen)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
         usage = sum((run.usage for run in raced), sum(beside, Usage())) if raced else None

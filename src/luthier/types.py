@@ -785,7 +785,7 @@ class VerdictFacts:
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
     `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
-    data was not audited.
+    data was not audited; `changes` say what moved since the last run.
     """
 
     task: TaskSpec
@@ -802,6 +802,7 @@ class VerdictFacts:
     spend: Mapping[str, Any] = field(default_factory=dict)
     forecasts: tuple[Mapping[str, Any], ...] = ()
     audit: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- content addresses

@@ -279,9 +279,9 @@ def stated_way(option: Option, setting: Setting) -> Way:
         lines.append(line)
         notes.append(note)
     for what, amount, due in (
-        ("a request", option.usd_per_request, "a request"),
+        ("price", option.usd_per_request, "a request"),
         ("start", option.usd_once, "once"),
-        ("a month", option.usd_per_month, "a month"),
+        ("fixed sum", option.usd_per_month, "a month"),
     ):
         if amount:
             lines.append(Line(what, usd(amount), due, "stated", "other"))  # type: ignore[arg-type]

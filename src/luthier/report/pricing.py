@@ -12,6 +12,8 @@ from luthier.economics.measured import Measured, family_of, measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, prices_used, raced_way, stated_way, ways
 from luthier.evaluate.race import judge
+from luthier.report.next_steps import next_steps
+from luthier.report.plain import plain
 from luthier.report.worth import dollars, eligible, money_of, told
 from luthier.types import Candidate, EvalRun, Rung, Task, VerdictFacts
 
@@ -129,4 +131,5 @@ class Pricing:
             for result in facts.candidates
         ]
         among, excluded = eligible(found, self.task.spec.constraints, self.task.spec.target, results)
-        return told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded)
+        values = told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded)
+        return {**values, "next_steps": plain(next_steps(facts, found))}

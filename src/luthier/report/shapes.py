@@ -25,8 +25,6 @@ def ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
     step = next(step * power for step in (*STEPS, 20) if span / (step * power) <= MOST_TICKS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if last - first > MOST_TICKS + 1:
-        first += 1
     return [round(step * at, 12) for at in range(first, last + 1)]
 
 

@@ -163,6 +163,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 "usage": {**plain(Usage()), **plain(facts.spend.get("usage", {}))},
             },
             "flips": facts.flips,
+            "changes": facts.changes,
             "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
