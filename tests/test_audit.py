@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,15 @@ def test_near_copies_do_not_vouch_for_each_other(tmp_path: Path) -> None:
     assert len(family) == 1
 
 
+def test_without_cleanlab_the_audit_says_what_it_did_not_look_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)  # as where the extra is not installed
+    found = audit(project(tmp_path, colour_rows(200)))
+    assert any("pip install 'luthier[audit]'" in line for line in found.skipped)
+    assert not found.of_kind("label_errors")
+
+
 def test_the_work_on_label_errors_is_bounded(tmp_path: Path) -> None:
     material = material_at(project(tmp_path, colour_rows(500)))
     found = suspects(material, 200)
@@ -292,8 +302,36 @@ def test_answers_that_are_not_written_like_the_others(tmp_path: Path) -> None:
     (folder / "luthier.toml").write_text(toml.replace('"majority", "tfidf"', '"majority", "nearest"'), encoding="utf-8")
     found = audit(folder, NO_LABELS)
     told = [each.what for each in found.of_kind("format")]
-    assert "1 answers are JSON, and the others are not" in told
+    assert "1 of 100 answers are JSON, and the others are not" in told
     assert any("label errors" in line for line in found.skipped)
+
+
+def written(folder: Path, rows: Sequence[dict[str, Any]], kind: str) -> Path:
+    """A project of chats and JSON records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    schema = '{type = "object", properties = {n = {}, town = {type = "string"}}}'
+    (folder / "luthier.toml").write_text(
+        f'[task]\nname = "w"\nkind = "{kind}"\nschema = {schema}\n[data]\npath = "data.jsonl"\nmessages = "chat"\n'
+        'reference = "record"\n[target]\nat_least = 0.99\n[ladder]\nrungs = ["majority", "nearest"]\n',
+        encoding="utf-8",
+    )
+    return folder
+
+
+def test_records_that_disagree_or_differ_in_type(tmp_path: Path) -> None:
+    def row(text: str, n: object) -> dict[str, Any]:
+        return {"chat": [{"role": "user", "content": text}], "record": {"n": n, "town": "Ulm"}}
+
+    rows = [row(text, at) for at, (text, _) in enumerate(colour_rows(150))]
+    rows += [row("We saw a lamp and 4 doors, ada@example.org", "4"), row("Frost", 1), row("frost!", 2)]
+    rows.append({"chat": [{"role": "user", "content": "broken"}], "record": "no record"})
+    found = audit(written(tmp_path, rows, "extraction"))
+    assert only(found, "format").what == "the field 'n' is a text in 1 of 153 records, and a number in the others"
+    assert only(found, "conflicts").places == (152, 153)
+    assert only(found, "personal_data").places == (151,)
+    assert found.of_kind("unusable")[-1].places == (154,)
+    assert any("extraction task has no labels" in line for line in found.skipped)
 
 
 def test_power_and_rows(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def _answers(rows: Sequence[Row]) -> list[Finding]:
                 Finding(
                     kind="format",
                     severity="warning" if what == "JSON" else "note",
-                    what=f"{len(few):,} answers {rule}",
+                    what=f"{len(few):,} of {len(rows):,} answers {rule}",
                     count=len(few),
                     of=len(rows),
                     effect="a scorer that compares texts may call a right answer wrong, and a fine-tune learns both.",
@@ -231,7 +231,7 @@ def _fields(rows: Sequence[Row]) -> list[Finding]:
                     Finding(
                         kind="format",
                         severity="warning",
-                        what=f"the field {name!r} is a {kind} in {count:,} records, and a {usual} in the others",
+                        what=f"the field {name!r} is a {kind} in {count:,} of {counts.total():,} records, and a {usual} in the others",
                         count=count,
                         of=counts.total(),
                         effect='a record is right only if each value is: 2 is not "2".',
