@@ -8,11 +8,12 @@ answer is "308".
 
 Finding is measured on all questions, among all passages: plain BM25 (bm25s), and luthier's index by words, by meaning
 and fused, each against plain BM25. Reading is measured on one question of each of some passages, drawn by a seed, with
-the embedded model: without any passage, with the best one by each way, and with the right one. (The best ones are often
-the same, and so are their prompts: a prompt is asked once.)
+the embedded model: without any passage, with the best one by each way, and with the right one; and the same after three
+solved examples from passages that nobody is asked about. (The best passages are often the same, and so are their
+prompts: a prompt is asked once.)
 Questions about one passage are no independent observations, so that all intervals are over passages (t, 95 %).
-Grounded is an answer whose words stand, one after the other, in the passage it cites; an answer without passages cites
-none, and is looked for in the five best. The last line is one JSON object.
+Grounded is how much of an answer is: the share of its words that stand in the passage it cites, 0 where it cites none;
+an answer without passages cites none, and its words are looked for in the best one. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ from machine import describe
 from scipy.stats import t as student
 
 from luthier.documents import Chunk, Hit, Library, open_library
-from luthier.documents.library import BYS, holds
+from luthier.documents.library import BYS
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.catalog import open_embedder, open_model
 from luthier.rungs.base import Writing
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.reading import Look, ReadingPredictor
 from luthier.rungs.shots import FixedShots
-from luthier.types import Documents, Prediction
+from luthier.types import Documents
 
 DEPTH = 20
+SOLVED = 3  # examples
 WHOLE = 4000  # characters: no passage of the file is longer, so that each is one passage of the index too
 INSTRUCTION = "Answer the question with as few words as possible."
 READ = "Answer the question with as few words as possible, in the words of the passage."
@@ -150,68 +152,62 @@ def finding(library: Library, passages: Sequence[str], questions: Sequence[Any])
 # ---------------------------------------------------------------- reading
 
 
-def reading(library: Library, questions: Sequence[Any], passages: Sequence[str], model: Any) -> dict[str, Any]:
-    def prompt(system: str) -> PromptPredictor:
-        return PromptPredictor(model, system, FixedShots(), (), writing=Writing(16))
-
+def reading(
+    library: Library, questions: Sequence[Any], solved: Sequence[Any], passages: Sequence[str], model: Any
+) -> dict[str, Any]:
     asked, groups = [text for _, text, _ in questions], [group for group, _, _ in questions]
-    alone = prompt(INSTRUCTION)
-    looked = {f"best passage, {by}": ReadingPredictor(prompt(READ), Look(library, by, WHOLE, 1)) for by in BYS[::-1]}
     told: dict[str, Any] = {}
     scored: dict[str, list[float]] = {}
-
-    def measured(name: str, answers: Sequence[Prediction], grounded: Sequence[bool]) -> None:
-        scored[name] = [
-            token_f1(answer.output or "", references)
-            for answer, (_, _, references) in zip(answers, questions, strict=True)
-        ]
-        told[name] = {
-            "token_f1": estimate(scored[name], groups),
-            "holds the answer": estimate(
-                [
-                    float(any(holds(answer.output or "", each) for each in references))
-                    for answer, (_, _, references) in zip(answers, questions, strict=True)
-                ],
-                groups,
-            ),
-            "grounded": estimate([float(each) for each in grounded], groups),
-        }
-        less = [one - other for one, other in zip(scored[name], scored["closed-book"], strict=True)]
-        told[name]["token_f1 minus closed-book"] = estimate(less, groups)
-        print(
-            f"  {name:24} token F1 {shown(told[name]['token_f1'])}  minus closed-book "
-            f"{shown(told[name]['token_f1 minus closed-book'])}  grounded {shown(told[name]['grounded'])}",
-            flush=True,
+    for shots in ((), tuple(solved)):
+        after = f" after {len(shots)} solved examples" if shots else ""
+        plain = tuple((text, answers[0]) for _, text, answers in shots)
+        full = tuple((shown_with(text, passages[group]), answers[0]) for group, text, answers in shots)
+        alone, reader = (
+            PromptPredictor(model, system, FixedShots(each), (), writing=Writing(16))
+            for system, each in ((INSTRUCTION, plain), (READ, full))
         )
-
-    answers = alone.predict(asked)
-    near = library.search(asked, 5)
-    grounded = [
-        any(holds(hit.chunk.text, answer.output or "") for hit in hits)
-        for answer, hits in zip(answers, near, strict=True)
-    ]
-    measured("closed-book", answers, grounded)
-    for name, predictor in looked.items():
-        answers = predictor.predict(asked)
-        found = predictor.look.up(asked)
-        cited = [
-            [hit.chunk.text for hit in hits if hit.chunk.id in answer.citations]
-            for answer, hits in zip(answers, found, strict=True)
-        ]
-        grounded = [
-            any(holds(text, answer.output or "") for text in texts)
-            for answer, texts in zip(answers, cited, strict=True)
-        ]
-        measured(name, answers, grounded)
-    right = [Hit(Chunk("right", 0, len(passages[group]), (), passages[group]), 1.0) for group in groups]
-    oracle = prompt(READ)
-    answers = oracle.predict([ReadingPredictor.shown(text, [hit]) for text, hit in zip(asked, right, strict=True)])
-    grounded = [holds(hit.chunk.text, answer.output or "") for answer, hit in zip(answers, right, strict=True)]
-    measured("the right passage", answers, grounded)
-    for name in looked:
-        less = [one - other for one, other in zip(scored["the right passage"], scored[name], strict=True)]
-        told[name]["the right passage minus this"] = estimate(less, groups)
+        best = [hits[0].chunk.text for hits in library.search(asked, 1)]
+        answers = {
+            "closed-book": [(each.output or "", text) for each, text in zip(alone.predict(asked), best, strict=True)]
+        }
+        for by in BYS[::-1]:
+            look = Look(library, by, WHOLE, 1)
+            texts = [hits[0].chunk.text if hits else "" for hits in look.up(asked)]
+            found = ReadingPredictor(reader, look).predict(asked)
+            answers[f"best passage, {by}"] = [
+                (each.output or "", text if each.citations else "") for each, text in zip(found, texts, strict=True)
+            ]
+        right = [passages[group] for group in groups]
+        found = reader.predict([shown_with(text, passage) for text, passage in zip(asked, right, strict=True)])
+        answers["the right passage"] = [(each.output or "", text) for each, text in zip(found, right, strict=True)]
+        for name, given in answers.items():
+            scored[name + after] = [
+                token_f1(answer, references) for (answer, _), (_, _, references) in zip(given, questions, strict=True)
+            ]
+            less = [one - other for one, other in zip(scored[name + after], scored["closed-book" + after], strict=True)]
+            figures = told[name + after] = {
+                "token_f1": estimate(scored[name + after], groups),
+                "token_f1 minus closed-book": estimate(less, groups),
+                "grounded": estimate([grounded(answer, text) for answer, text in given], groups),
+                "said": [answer for answer, _ in given[:3]],
+            }
+            print(
+                f"  {name + after:44} token F1 {shown(figures['token_f1'])}  minus closed-book "
+                f"{shown(figures['token_f1 minus closed-book'])}  grounded {shown(figures['grounded'])}",
+                flush=True,
+            )
     return told
+
+
+def shown_with(question: str, passage: str) -> str:
+    """A question as `rag` shows it, with this passage."""
+    return str(ReadingPredictor.shown(question, [Hit(Chunk("", 0, len(passage), (), passage), 1.0)]))
+
+
+def grounded(answer: str, passage: str) -> float:
+    """The share of an answer's words that stand in a passage; an empty answer has none."""
+    said, there = words(answer), set(words(passage))
+    return sum(word in there for word in said) / len(said) if said else 0.0
 
 
 def main() -> None:
@@ -219,13 +215,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--questions", type=int, default=120, help="how many are read, one of each passage")
     parser.add_argument("--results", type=Path, help="where to write the figures")
+    parser.add_argument("--parts", nargs="+", default=["finding", "reading"], choices=["finding", "reading"])
     options = parser.parse_args()
     about = describe("lancedb", "bm25s", "torch", "transformers", "sentence-transformers")
     passages, questions = read(options.data / "xquad" / "xquad.en.json")
     rng = np.random.default_rng(0)
     by_passage = [[each for each in questions if each[0] == at] for at in range(len(passages))]
-    drawn = [int(at) for at in rng.permutation(len(passages))[: options.questions]]
+    order = rng.permutation(len(passages))
+    drawn = [int(at) for at in order[: min(options.questions, len(passages) - SOLVED)]]
     few = [by_passage[at][int(rng.integers(len(by_passage[at])))] for at in drawn]
+    solved = [by_passage[int(at)][0] for at in order[-SOLVED:]]
     with tempfile.TemporaryDirectory() as home:
         rows = [json.dumps({"text": text, "id": str(at)}, ensure_ascii=False) for at, text in enumerate(passages)]
         (Path(home) / "passages.jsonl").write_text("\n".join(rows), encoding="utf-8")
@@ -233,23 +232,31 @@ def main() -> None:
         documents = Documents((f"{home}/passages.jsonl",), home, chunk_chars=(WHOLE,), id="id")
         library = open_library(documents, Path(home) / "index", open_embedder("all-minilm-l6-v2"))
         indexed_s = time.perf_counter() - started
-        print(f"{len(passages)} passages indexed in {indexed_s:.1f} s\n\nfinding, {len(questions)} questions:")
-        found = finding(library, passages, questions)
-        print(f"\nreading, {len(few)} questions:")
-        replies = ResponseCache(Path(home) / "replies.db")
-        read_ = reading(library, few, passages, CachedModel(open_model("smollm2-135m"), replies))
-        replies.close()
-    figures = {
-        **about,
-        "passages": len(passages),
-        "questions": {"finding": len(questions), "reading": len(few)},
-        "indexed_s": round(indexed_s, 1),
-        "finding": found,
-        "reading": read_,
-    }
-    if options.results is not None:
-        options.results.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        print(f"{len(passages)} passages indexed in {indexed_s:.1f} s")
+        figures = known(options.results) | about | {"passages": len(passages), "indexed_s": round(indexed_s, 1)}
+        if "finding" in options.parts:
+            print(f"\nfinding, {len(questions)} questions:")
+            figures["finding"] = {"questions": len(questions), **finding(library, passages, questions)}
+            save(figures, options.results)  # finding does not wait for reading, which takes several times as long
+        if "reading" in options.parts:
+            print(f"\nreading, {len(few)} questions:", flush=True)
+            replies = ResponseCache(Path(home) / "replies.db")
+            model = CachedModel(open_model("smollm2-135m"), replies)
+            figures["reading"] = {"questions": len(few), **reading(library, few, solved, passages, model)}
+            replies.close()
+            save(figures, options.results)
     print(json.dumps(figures))
+
+
+def known(path: Path | None) -> dict[str, Any]:
+    """The figures of a run before, of which a part is measured again."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else {}
+    return found
+
+
+def save(figures: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

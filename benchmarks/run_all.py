@@ -22,6 +22,7 @@ def main() -> None:
         ["claims.py"],
         ["prompts.py", str(data), "banking77"],
         ["prompts.py", str(data), "restaurant8k"],
+        ["rag.py", str(data)],
         ["train.py"],
         ["demo.py", "spam"],
         ["demo.py", "question-routing"],

@@ -17,7 +17,7 @@ from typing import Any
 import bm25s
 import pytest
 
-from luthier.documents import BYS, Library, open_library
+from luthier.documents import BYS, Library, open_library, passages
 from luthier.documents.index import STATE
 from luthier.documents.library import holds
 from luthier.errors import DataError
@@ -166,6 +166,7 @@ def test_only_what_changed_is_read_and_the_index_is_as_a_new_one(tmp_path: Path)
     changed = opened(tmp_path, documents, embedder=embedder)
     assert all("28 days" in text or "red" in text for text in embedder.texts)
     assert changed.fingerprint != first.fingerprint
+    assert sorted(each.id for each in passages(documents)) == sorted(key for key, _ in changed.texts())
     names = {each.document for each in changed.chunks()}
     assert names == {"docs/leave.md", "docs/cards/lost.md", "docs/cards/new.txt", "docs/pay.html"}
     anew = opened(tmp_path, documents, index="another")

@@ -191,10 +191,6 @@ class TestRag(Looking):
     rung = Rag()
 
 
-class TestRagShots(Looking):
-    rung = RagShots()
-
-
 class Written(Looking):
     kind: Kind = "generation"
 

@@ -11,6 +11,6 @@ Whatever a document says is data: nothing here, nor in the rungs that show passa
 """
 
 from luthier.documents.chunk import Chunk
-from luthier.documents.library import BYS, By, Hit, Library, open_library
+from luthier.documents.library import BYS, By, Hit, Library, open_library, passages
 
-__all__ = ["BYS", "By", "Chunk", "Hit", "Library", "open_library"]
+__all__ = ["BYS", "By", "Chunk", "Hit", "Library", "open_library", "passages"]

@@ -93,9 +93,11 @@ class Index:
                 if state.files == hashes and self._whole(state):
                     return state
                 return self._updated(state if self._whole(state) else State(), files, hashes)
-        except OSError as mistake:
+        except (OSError, RuntimeError) as mistake:
+            if isinstance(mistake, RuntimeError) and "lance" not in str(mistake).lower():
+                raise  # the embedder's, say
             raise StoreError(
-                f"the index of the documents cannot be written: {mistake.strerror or mistake}",
+                f"the index of the documents cannot be written: {getattr(mistake, 'strerror', None) or mistake}",
                 where=str(self.folder),
                 fix="make room or make it writable; the old index stays",
             ) from mistake

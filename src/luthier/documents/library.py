@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from luthier.documents.chunk import Chunk
+from luthier.documents.chunk import Chunk, chunks_of
 from luthier.documents.index import Index, State
+from luthier.documents.read import Reading, Unreadable, read_documents
 from luthier.documents.rerank import CrossEncoder, Reranker
 from luthier.errors import SpecError, StoreError
+from luthier.task.documents import document_files
 from luthier.types import Documents, Embedder, Example, Listener, digest, silent
 
 By = Literal["both", "bm25", "embedding"]
@@ -227,6 +229,19 @@ class Library:
     @staticmethod
     def _is_of(document: str, name: str) -> bool:
         return document == name or ("#" in document and document.rpartition("#")[2] == name)
+
+
+def passages(documents: Documents, size: int | None = None) -> Iterator[Chunk]:
+    """Every passage of the files as they are now, without an index: what a leak of an answer would have to stand in.
+
+    `size` None: the smallest. Files without text are left out. Errors: DataError; MissingExtra for a PDF without pypdf.
+    """
+    for name, path in document_files(documents).items():
+        try:
+            for document in read_documents(path, name, documents, Reading()):
+                yield from chunks_of(document, size or documents.chunk_chars[0])
+        except Unreadable:
+            continue
 
 
 def open_library(documents: Documents, folder: Path, embedder: Embedder, listen: Listener = silent) -> Library:
