@@ -229,7 +229,8 @@ def test_a_process_killed_in_the_middle_of_an_update_leaves_the_old_index(tmp_pa
     assert latest.version > state["versions"]["120"], "it was killed too early to show anything"
     write(tmp_path, {"leave.md": TEXTS["leave.md"]})
     assert answers(opened(tmp_path, documents)) == before
-    write(tmp_path, {"leave.md": "# Leave\n\nEveryone has 28 days of leave.\n"})
+    # what the killed update left behind is of another file than the next one changes
+    write(tmp_path, {"pay.html": "<h1>Pay</h1><p>Pay day is the 20th.</p>"})
     assert answers(opened(tmp_path, documents)) == answers(opened(tmp_path, documents, index="another"))
 
 
