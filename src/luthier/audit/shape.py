@@ -231,8 +231,8 @@ def _fields(rows: Sequence[Row]) -> list[Finding]:
                     Finding(
                         kind="format",
                         severity="warning",
-                        what=f"the field {name!r} is a {kind} in {count:,} of {counts.total():,} records, and a {usual} "
-                        "in the others",
+                        what=f"the field {name!r} is a {kind} in {count:,} of {counts.total():,} records, and a "
+                        f"{usual} in the others",
                         count=count,
                         of=counts.total(),
                         effect='a record is right only if each value is: 2 is not "2".',
