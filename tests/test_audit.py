@@ -303,7 +303,7 @@ def test_answers_that_are_not_written_like_the_others(tmp_path: Path) -> None:
     found = audit(folder, NO_LABELS)
     told = [each.what for each in found.of_kind("format")]
     assert "1 of 100 answers are JSON, and the others are not" in told
-    assert any("label errors" in line for line in found.skipped)
+    assert any("wrong answers" in line for line in found.skipped)
 
 
 def written(folder: Path, rows: Sequence[dict[str, Any]], kind: str) -> Path:
