@@ -53,7 +53,7 @@ class Library:
     """Documents that can be asked, as they were when it was opened: later changes are in the next one.
 
     The fingerprint changes with what the documents say, with how they are cut, searched and ordered, and with the
-    embedder. Vectors are compared one by one, without an approximate index: exact, and some 0.1 s for 200,000 passages.
+    embedder. Vectors are compared one by one, without an approximate index: exact, in time that grows with them.
     """
 
     name = "documents"
