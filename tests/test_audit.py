@@ -141,6 +141,19 @@ def test_an_instruction_that_quotes_a_test_input_stops_a_verdict(tmp_path: Path)
     assert finding.evidence[0].note == "[task] instruction"
 
 
+def test_a_document_that_holds_a_test_input_stops_a_verdict(tmp_path: Path) -> None:
+    path = project(tmp_path, colour_rows(300))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "plain.md").write_text("# Colours\n\nNothing that anybody asked.\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + '\n[documents]\npaths = ["docs"]\n', encoding="utf-8")
+    assert not audit(path, NO_LABELS).of_kind("leaked_texts")
+    quoted = str(load_task(path).test.order[0].input)
+    (tmp_path / "docs" / "solved.md").write_text(f"# Solved\n\nAsked: {quoted}\nAnswer: warm.\n", encoding="utf-8")
+    finding = only(audit(path, NO_LABELS), "leaked_texts")
+    assert finding.severity == "error"
+    assert "solved.md" in finding.evidence[0].note
+
+
 # ---------------------------------------------------------------- conflicts and the ceiling
 
 
@@ -331,7 +344,7 @@ def test_records_that_disagree_or_differ_in_type(tmp_path: Path) -> None:
     assert only(found, "conflicts").places == (152, 153)
     assert only(found, "personal_data").places == (151,)
     assert found.of_kind("unusable")[-1].places == (154,)
-    assert any("extraction task has no labels" in line for line in found.skipped)
+    assert any("wrong answers and balance" in line for line in found.skipped)
 
 
 def test_power_and_rows(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from luthier.audit.finding import Evidence, Finding, rows_of, shown
 from luthier.audit.material import Material, Row
+from luthier.errors import LuthierError
 from luthier.task.duplicates import likeness_of, normal_form
 from luthier.types import Example
 
@@ -163,7 +164,7 @@ def leaked_texts(texts: Sequence[tuple[str, str]], examples: Sequence[Example]) 
 
 
 def texts_of(material: Material) -> list[tuple[str, str]]:
-    """The texts of luthier.toml that models are shown."""
+    """The texts that models are shown: those of luthier.toml, and passages of [documents]."""
     settings = material.settings
     if settings is None:
         return []
@@ -171,4 +172,17 @@ def texts_of(material: Material) -> list[tuple[str, str]]:
         ("[task] instruction", settings.instruction),
         *((f"[task.labels] {label.name}", label.description) for label in settings.labels),
         ("[target] rubric", settings.rubric),
+        *_passages(material),
     ]
+
+
+def _passages(material: Material) -> list[tuple[str, str]]:
+    """Those of [documents], each under its document's name; none where a file cannot be read: a run says so."""
+    if material.task is None or material.task.documents is None:
+        return []
+    from luthier.documents import passages  # what reads PDFs is an optional extra
+
+    try:
+        return [(f"document {chunk.document}", chunk.text) for chunk in passages(material.task.documents)]
+    except LuthierError:
+        return []
