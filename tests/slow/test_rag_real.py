@@ -93,4 +93,6 @@ def test_the_embedded_model_reads_what_it_cannot_know_and_says_where_it_stands(t
     assert sum(right) >= 3, [found.output for found in reading]
     assert not any(answer in str(found.output) for answer, found in zip(answers, alone, strict=True))
     cited = [found.citations[:1] for found in reading]
-    assert all(cited[at][0].startswith(f"{at}.md:") for at in range(4) if right[at])
+    # an answer that is mostly other words than the passage's cites nothing
+    assert sum(map(bool, cited)) >= 3
+    assert all(passage.startswith(f"{at}.md:") for at, some in enumerate(cited) for passage in some)
