@@ -18,7 +18,7 @@ from luthier.rungs.tuned import SYSTEM, TunedPredictor
 from luthier.train.recipe import Recipe
 from luthier.train.rows import train_row
 from luthier.train.tree import why_not_shared
-from luthier.types import Constraints, Example, FitContext, Label, Request, Target, TaskSpec, digest
+from luthier.types import Constraints, Example, FitContext, Label, Request, Target, TaskSpec, Training, digest
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +53,7 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Overfitted:
         constraints=Constraints(),
         rungs=("lora",),
         models={"student": "smollm2-135m"},
+        training=Training(replay=0),  # the few examples are to be known by heart, and nothing else
     )
     context = FitContext({"student": model}, 0, tmp_path_factory.mktemp("work"))
     return Overfitted(model, Lora(OVERFIT).fit(spec, examples * 10, examples[:6], context), examples, before)

@@ -48,6 +48,8 @@ test = 48
 [target]
 metric = "field_f1"
 at_least = 0.7
+[training]
+replay = 0
 [ladder]
 rungs = ["majority", "nearest", "zero-shot", "lora"]
 [guard]
