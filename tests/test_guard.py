@@ -459,6 +459,7 @@ def test_where_no_strength_will_do_it_is_trained_anew(tmp_path: Path) -> None:
 def test_only_rungs_that_learn_from_rows_in_luthiers_own_loop_are_trained_anew() -> None:
     assert anew(Dpo(), Training()) == {}
     assert anew(Full(), Training("trl")) == anew(Full(), Training(processes=2)) == {}
+    assert anew(Full(), Training(replay=0)) == {}, "a person has turned it off"
     assert list(anew(Full(), Training(epochs=2))) == ["more replay"], "a person has said how long"
 
 

@@ -95,10 +95,10 @@ def search_content(rules: GuardRules) -> tuple[Any, ...]:
 def anew(rung: Any, training: Training) -> dict[str, Any]:
     """The rung as it may be trained anew, by what is different: more replay, and then also an earlier stop.
 
-    None where the rung does not learn from rows, or where TRL has to train it; no earlier stop where a person said how
-    many epochs there are to be.
+    None where the rung does not learn from rows, where TRL has to train it or where a person turned replay off; no
+    earlier stop where a person said how many epochs there are to be.
     """
-    if training.needs_trl or not getattr(rung, "replays", False):
+    if training.needs_trl or training.replay == 0 or not getattr(rung, "replays", False):
         return {}
     recipe = replace(rung.recipe, replay=MORE_REPLAY)
     found = {"more replay": replace(rung, recipe=recipe)}
