@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from luthier.economics.measured import measured
-from luthier.report import auditing, evidence, forgetting
+from luthier.report import auditing, evidence, forgetting, why
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions
@@ -167,6 +167,8 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
+            **({"diagnosis": why.masked_diagnosis(facts.diagnosis)} if facts.diagnosis else {}),
+            **({"slices": facts.slices} if facts.slices else {}),
             "provenance": facts.provenance,
         }
     )
@@ -213,6 +215,7 @@ def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
         "usage": result.usage,
         "consistency": result.consistency,
         "guard": result.guard,
+        **({"slice_targets": result.slice_targets} if result.slice_targets else {}),
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
     }
@@ -245,6 +248,7 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
         "made": {"version": facts.provenance.get("luthier"), "finished": facts.provenance.get("finished_at")},
         "limits": _limits(facts),
         **({"audit": auditing.section(facts.audit)} if facts.audit else {}),
+        "why": why.section(verdict),
     }
     return plain(summary)  # type: ignore[no-any-return]
 

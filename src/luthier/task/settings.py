@@ -22,6 +22,7 @@ from luthier.types import (
     Limits,
     MetricName,
     Scale,
+    SliceRules,
     Target,
     Training,
 )
@@ -60,6 +61,7 @@ class Settings:
     forecast_seconds: float
     economics: Economics | None
     documents: DocumentsSection | None
+    slices: SliceRules
 
     @property
     def closed(self) -> bool:
@@ -106,6 +108,7 @@ def settings(file: File, where: str) -> Settings:
         forecast_seconds=file.forecast.max_seconds,
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
+        slices=file.slices.noun(),
     )
 
 

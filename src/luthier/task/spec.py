@@ -15,6 +15,7 @@ from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
+from luthier.task.slices import SlicesSection
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
 from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
@@ -480,6 +481,7 @@ class File(Section):
     documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
+    slices: SlicesSection = Field(default=SlicesSection())
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
     economics: EconomicsSection | None = Field(default=None)
