@@ -138,16 +138,21 @@ def why_not(task: TaskSpec) -> str | None:
 
 
 def rows_compared(run: EvalRun, task: TaskSpec) -> Sequence[Row]:
-    """The rows on which slices are compared: those at which the task's own target was settled.
+    """The rows on which slices are compared: all, or those at which the task's own target was settled.
 
-    That stop depends on the scores alone. Rows that were raced for the targets of slices come after it, and their
-    number depends on the slices: compared on these, slices of equal skill would differ too often.
+    The task's own stop depends on the scores alone. A race that went on for the targets of slices stopped by what it
+    saw of them: then only the rows up to the task's own stop, or the whole split, are an honest sample.
     """
     rows = _whole_groups(run)
-    if not task.slices.targets or run.exhaustive:
+    if looks(run, task) == 1 or len(run.rows) >= run.population:
         return rows
     at = judge(run, task.target, task.label_names).decided_at
     return rows if at is None else rows[: BLOCK * math.ceil(at / BLOCK)]
+
+
+def looks(run: EvalRun, task: TaskSpec) -> int:
+    """At how many sizes a comparison could have been made: p-values are multiplied by it (Bonferroni)."""
+    return 2 if task.slices.targets and not run.exhaustive else 1
 
 
 def compared(run: EvalRun, task: TaskSpec) -> list[Compared]:
@@ -169,7 +174,8 @@ def compared(run: EvalRun, task: TaskSpec) -> list[Compared]:
     sizes = [_sizes(known, mask) for mask in masks]
     enough = [at for at, size in enumerate(sizes) if min(size) >= rules.least]
     differences = dict(zip(enough, _apart(known, [masks[at] for at in enough], run), strict=True))
-    adjusted = dict(zip(enough, stats.holm([differences[at].p for at in enough]).tolist(), strict=True))
+    tests = [min(1.0, looks(run, task) * differences[at].p) for at in enough]
+    adjusted = dict(zip(enough, stats.holm(tests).tolist(), strict=True))
     results = []
     for at, part in enumerate(rules.slices):
         inside = [row for row, is_in in zip(known, masks[at], strict=True) if is_in]

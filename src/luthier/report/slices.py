@@ -78,13 +78,16 @@ def _standing(each: JudgedSlice) -> str:
         return f"slice target, {name}: {figure} is provably at or above {bar}"
     if each.outcome is Outcome.DOES_NOT_MEET:
         return f"slice target, {name}: {figure} is provably below {bar}"
-    return f"slice target, {name}: NOT SHOWN to be at or above {bar}: {figure} (there are {count(each.target.slice.population)})"
+    there = count(each.target.slice.population)
+    return f"slice target, {name}: NOT SHOWN to be at or above {bar}: {figure} (of {there})"
 
 
 # ---------------------------------------------------------------- against the rest
 
 
-def slices_of(results: Sequence[CandidateResult], runs: Sequence[EvalRun], chosen: str | None, task: TaskSpec) -> dict[str, Any]:
+def slices_of(
+    results: Sequence[CandidateResult], runs: Sequence[EvalRun], chosen: str | None, task: TaskSpec
+) -> dict[str, Any]:
     """The chosen candidate's slices against the rest, or the best one's where none is chosen; empty without a race."""
     measured = [each for each in results if each.estimate is not None]
     if not task.slices.slices or not measured:
@@ -154,7 +157,8 @@ def _sentences(told: Mapping[str, Any]) -> list[str]:
         more = f"; and {len(worse) - NAMED} more" if len(worse) > NAMED else ""
         which = "One slice is" if len(worse) == 1 else f"{len(worse)} of {len(slices)} slices are"
         lead = f"{which} provably worse than the rest of what {name} was asked: {named}{more}."
-    left = f" {count(small)} more {'has' if small == 1 else 'have'} too few scored examples to tell." if small else ""
+    left = f" {'One slice has' if small == 1 else f'{count(small)} slices have'} too few scored examples to tell."
+    left = left if small else ""
     return [lead + left + (f" {_more(told)}" if small and told["stopped_early"] else "")]
 
 
@@ -170,6 +174,6 @@ def _more(told: Mapping[str, Any]) -> str:
     if not told["stopped_early"]:
         return "More test examples would tell more."
     return (
-        f"The race stopped after {count(told['scored'])} of {count(told['available'])}, when the target was settled: "
-        "luthier run --exhaustive scores all of them."
+        f"They are compared on the {count(told['scored'])} of {count(told['available'])} test examples at which the "
+        "target was settled: luthier run --exhaustive scores all."
     )

@@ -1,7 +1,7 @@
 """Why: what the report says about the misses: causes with shares, examples, what to do next; then the slices.
 
-It reads a diagnosis as plain values (`Verdict.diagnosis`), never a model. One example: of 60 wrong answers 41 % [28, 55]
-are set right by showing the passage that holds the answer, beyond what any rewording repairs: knowledge is missing.
+It reads a diagnosis as plain values (`Verdict.diagnosis`), never a model. One example: of 60 wrong answers 41 % [28,
+55] are set right by showing the passage that holds the answer, beyond what any rewording repairs: knowledge is missing.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
         "headline": _headline(found, supported),
         "counted": _counted(found),
         "abstained": found.get("abstained"),
+        "confidence": found.get("confidence"),
         "causes": supported,
         "others": [each for each in causes if not each["supported"]],
         "axis": _axis([each[end] for each in causes for end in ("low", "high")], zero=True) if causes else None,
@@ -124,11 +125,18 @@ def _headline(found: Mapping[str, Any], supported: Sequence[Mapping[str, Any]]) 
             "provably above chance."
         )
     first = supported[0]
-    ends = f"{percent(first['low'], unit=False)} to {percent(first['high'])}"
-    text = f"{first['title'].rstrip('.')} explains {percent(first['share'])} of the wrong answers ({ends})."
+    text = f"{first['title'].rstrip('.')}: that explains {estimate_of(first)} of the wrong answers."
     if len(supported) > 1:
-        text += f" {len(supported) - 1} more {'cause is' if len(supported) == 2 else 'causes are'} shown."
+        text += f" {'One more cause is' if len(supported) == 2 else f'{len(supported) - 1} more causes are'} shown."
     return text
+
+
+def estimate_of(cause: Mapping[str, Any]) -> str:
+    """
+    >>> estimate_of({"share": 0.15, "low": -0.05, "high": 0.25})
+    '15.0 % [−5.0, 25.0]'
+    """
+    return interval({**cause, "mean": cause["share"]}).replace("-", "\N{MINUS SIGN}")
 
 
 def _counted(found: Mapping[str, Any]) -> str:
@@ -155,9 +163,7 @@ def _step(cause: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- the slices
 
 
-def _sliced(
-    found: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], chosen: str | None
-) -> dict[str, Any]:
+def _sliced(found: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     slices = list(found.get("compared", ()))
     worse = sum(each["worse"] for each in slices)
     shown = slices[: max(IN_PICTURE, worse)]
@@ -181,7 +187,7 @@ def _axis(values: Sequence[float], *, zero: bool = False) -> dict[str, Any]:
     """A scale of shares in at most six round steps that holds all values: where it starts and ends, and its ticks.
 
     >>> _axis([0.02, 0.31])["ticks"][-1]
-    {'share': 0.35, 'x': 100.0}
+    {'share': 0.4, 'x': 100.0}
     """
     low, high = min([*values, *([0.0] if zero else [])]), max([*values, *([0.0] if zero else [])])
     for step in STEPS:
