@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from report_sample import LABELS, questions, task
 
-from luthier.evaluate.race import judge
+from luthier import stats
 from luthier.evaluate.runner import BLOCK
 from luthier.report.verdict import Verdict, decide
 from luthier.task.slices import settled
@@ -17,7 +18,6 @@ from luthier.types import (
     Candidate,
     EvalRun,
     Example,
-    Outcome,
     Prediction,
     Row,
     Score,
@@ -130,20 +130,22 @@ def raced(
 ) -> EvalRun:
     """A race whose answers are right with `rate`, and with `by_phone` where they came by phone."""
     rng = np.random.default_rng([seed, rank])
-    rows: list[Row] = []
-    run = EvalRun(
-        candidate=Candidate(name, None, rank), split="test", rows=(), fingerprint="f", alpha=0.05 / 8,
-        population=len(test), groups=len(test),
-    )  # fmt: skip
-    for at, example in enumerate(test, start=1):
+    rows = []
+    for example in test:
         right = rng.random() < (by_phone if dict(example.columns)["channel"] == "phone" else rate)
         said = example.reference if right else "DESC" if example.reference != "DESC" else "ENTY"
         rows.append(Row(example, Prediction(said), Score(float(right), "right" if right else "wrong")))
-        if stop and at % BLOCK == 0:
-            run = replace(run, rows=tuple(rows))
-            if judge(run, spec.target, spec.label_names).outcome is not Outcome.INCONCLUSIVE:
-                return run
-    return replace(run, rows=tuple(rows))
+    run = EvalRun(
+        candidate=Candidate(name, None, rank), split="test", rows=tuple(rows), fingerprint="f", alpha=0.05 / 8,
+        population=len(test), groups=len(test),
+    )  # fmt: skip
+    evidence = np.maximum(
+        *stats.target_evidence(np.cumsum([row.score.value for row in rows]).astype(int), spec.target.at_least)
+    )
+    settled_at = np.flatnonzero(evidence >= math.log(1 / run.alpha))
+    if not stop or not len(settled_at):
+        return run
+    return replace(run, rows=run.rows[: BLOCK * (int(settled_at[0]) // BLOCK + 1)])
 
 
 def verdict() -> Verdict:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from luthier import stats
-from luthier.evaluate.race import Judgement, futile, judge
+from luthier.evaluate.race import futile, judge
 from luthier.evaluate.runner import BLOCK
 from luthier.evaluate.scorers import Mean, Pooled, metric
 from luthier.task.slices import belongs
@@ -116,15 +116,14 @@ def _whole_groups(run: EvalRun) -> Sequence[Row]:
 class Compared:
     """A slice against the rest. `scored` and `rest` count independent observations, `missed` the answers not right.
 
-    `estimate` is of the slice alone, at 95 %, and holds whenever the race stopped. `found` is None where one side has
-    too few; `p` is Holm's over all slices that were compared; `worse`: it is lower, and that is hardly chance.
+    `found` is None where one side has too few; `p` is Holm's over all slices that were compared; `worse`: it is lower,
+    and that is hardly chance.
     """
 
     slice: Slice
     scored: int
     rest: int
     missed: int
-    estimate: Estimate | None
     found: stats.Apart | None
     p: float | None = None
     worse: bool = False
@@ -185,7 +184,6 @@ def compared(run: EvalRun, task: TaskSpec) -> list[Compared]:
                 part,
                 *sizes[at],
                 sum((row.score.value or 0.0) < 1.0 for row in inside),
-                _alone(run, part, task).estimate if inside else None,
                 gap,
                 p,
                 worse=gap is not None and p is not None and p <= rules.alpha and gap.difference < 0,
@@ -212,7 +210,8 @@ def _apart(rows: Sequence[Row], masks: Sequence[Sequence[bool]], run: EvalRun) -
     return stats.apart(scores, masks, [_group(row) for row in rows] if run.grouped else None)
 
 
-def _alone(run: EvalRun, part: Slice, task: TaskSpec) -> Judgement:
-    """The slice's own figure, at 95 % by itself."""
+def alone(run: EvalRun, part: Slice, task: TaskSpec) -> Estimate | None:
+    """The slice's own figure, at 95 % by itself: it holds whenever the race stopped."""
     target = target_of(SliceTarget(part, task.target.at_least), task)
-    return judge(part_of(run, part, 0.05), target, task.label_names)
+    found = part_of(run, part, 0.05)
+    return judge(found, target, task.label_names).estimate if found.rows else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from luthier.audit.personal import masked
 from luthier.evaluate.race import more_examples
-from luthier.evaluate.slices import Compared, JudgedSlice, compared, part_of, rows_compared, target_of, why_not
+from luthier.evaluate.slices import Compared, JudgedSlice, alone, compared, part_of, rows_compared, target_of, why_not
 from luthier.report.plain import count, interval, level, percent, plain, shorten
 from luthier.task.slices import name_of
 from luthier.types import CandidateResult, EvalRun, Outcome, Slice, TaskSpec
@@ -105,7 +105,7 @@ def slices_of(
         "least": rules.least,
         "confidence": rules.confidence,
         "why_not": why_not(task),
-        "compared": [_told(each) for each in found if each.found is not None],
+        "compared": [_told(each, run, task) for each in found if each.found is not None],
         "too_small": [
             {"name": shown_name(each.slice), "scored": each.scored, "available": each.slice.population}
             for each in found
@@ -115,7 +115,7 @@ def slices_of(
     return plain({**told, "sentences": _sentences(told)})  # type: ignore[no-any-return]
 
 
-def _told(each: Compared) -> dict[str, Any]:
+def _told(each: Compared, run: EvalRun, task: TaskSpec) -> dict[str, Any]:
     assert each.found is not None
     part, gap = each.slice, each.found
     return {
@@ -126,7 +126,7 @@ def _told(each: Compared) -> dict[str, Any]:
         "rest": each.rest,
         "missed": each.missed,
         "available": part.population,
-        "estimate": each.estimate,
+        "estimate": alone(run, part, task),
         "mean": gap.inside,
         "rest_mean": gap.outside,
         "difference": {"mean": gap.difference, "low": gap.low, "high": gap.high},

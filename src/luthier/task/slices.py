@@ -113,7 +113,7 @@ class SlicesSection(Section):
     )
     target: list[SliceTargetSection] = Field(
         default=[],
-        description="The bars of single slices, each a table `[[slices.target]]`: see below.",
+        description="The bars of single slices, each a table `[[slices.target]]` of the keys below.",
         json_schema_extra={"values": "tables"},
     )
 
