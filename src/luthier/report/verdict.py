@@ -370,6 +370,12 @@ def _flips(results: Sequence[CandidateResult], chosen: CandidateResult | None, t
             sentences.insert(0, f"At a target of {bar} or less, {result.candidate.name} is enough")
     del sentences[3:]
     for result in results:
+        if result is chosen:
+            break
+        missed_ones = [each["slice"] for each in result.slice_targets if each["standing"] == "missed"]
+        if result.outcome is Outcome.MEETS and len(missed_ones) == len(result.blocked_by) > 0:
+            sentences.append(f"Without the target of {_named(missed_ones)}, {result.candidate.name} could be chosen")
+    for result in results:
         if result.more and result.outcome is Outcome.INCONCLUSIVE and (chosen is None or result is not chosen):
             sentences.append(f"{result.candidate.name} is undecided: {more_in_words(result)}")
     return tuple(sentences)

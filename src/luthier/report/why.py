@@ -50,9 +50,11 @@ def _each_text(value: Any) -> Any:
 def section(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """All that the pages "why" and "where" show, from a verdict as JSON: {"diagnosis": ..., "slices": ...}, or None."""
     diagnosis, slices = verdict.get("diagnosis"), verdict.get("slices")
-    targets = [
-        {"candidate": each["name"], **told} for each in verdict["candidates"] for told in each.get("slice_targets", ())
+    # the targets of slices matter for whoever meets the task's own; else for the one that the slices are of
+    about = [each for each in verdict["candidates"] if each["outcome"] == "MEETS"] or [
+        each for each in verdict["candidates"] if each["name"] == (slices or {}).get("candidate")
     ]
+    targets = [{"candidate": each["name"], **told} for each in about for told in each.get("slice_targets", ())]
     return {
         "diagnosis": _diagnosed(diagnosis, verdict["candidates"]) if diagnosis else None,
         "slices": _sliced(slices or {}, targets, verdict["chosen"]) if slices or targets else None,
@@ -208,5 +210,5 @@ def place(share: float, axis: Mapping[str, Any]) -> float:
     >>> place(0.2, {"start": 0.0, "end": 0.8})
     25.0
     """
-    span = axis["end"] - axis["start"]
-    return round(100 * min(1.0, max(0.0, (share - axis["start"]) / span)), 3)
+    start, end = float(axis["start"]), float(axis["end"])
+    return round(100 * min(1.0, max(0.0, (share - start) / (end - start))), 3)
