@@ -680,31 +680,6 @@ class CandidateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardRules:
-    """What a fine-tune must not forget, and how that is looked at: `[guard]` in luthier.toml says what each is.
-
-    `text`, `probe` and `tasks` are paths; a loaded task has them absolute.
-    """
-
-    required: bool = True
-    repair: bool = True
-    alpha: float = 0.05
-    nll_margin: float = 0.05  # nats a token
-    accuracy_margin: float = 0.03
-    kl_ceiling: float = 0.5  # nats a token
-    stop_margin: float = 0.15
-    task_margin: float = 0.05
-    documents: int = 100
-    document_tokens: int = 64
-    items: int = 1000
-    prompts: int = 96
-    text: str | None = None
-    probe: str | None = None
-    tasks: tuple[str, ...] = ()
-    task_examples: int = 300
-
-
-@dataclass(frozen=True, slots=True)
 class Slice:
     """A part of the inputs that is known before anything is answered.
 
@@ -746,6 +721,31 @@ class SliceRules:
     @property
     def alpha(self) -> float:
         return round(1.0 - self.confidence, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRules:
+    """What a fine-tune must not forget, and how that is looked at: `[guard]` in luthier.toml says what each is.
+
+    `text`, `probe` and `tasks` are paths; a loaded task has them absolute.
+    """
+
+    required: bool = True
+    repair: bool = True
+    alpha: float = 0.05
+    nll_margin: float = 0.05  # nats a token
+    accuracy_margin: float = 0.03
+    kl_ceiling: float = 0.5  # nats a token
+    stop_margin: float = 0.15
+    task_margin: float = 0.05
+    documents: int = 100
+    document_tokens: int = 64
+    items: int = 1000
+    prompts: int = 96
+    text: str | None = None
+    probe: str | None = None
+    tasks: tuple[str, ...] = ()
+    task_examples: int = 300
 
 
 @dataclass(frozen=True)
@@ -829,11 +829,12 @@ class Task:
 class VerdictFacts:
     """Everything a verdict knows, and so everything a report can show; `luthier.report` turns it into one plain dict.
 
+    `slices` say where a candidate is weaker (`luthier.report.slices.slices_of`), empty without a race.
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
     `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
-    data was not audited; `diagnosis` says why the misses are missed, and `slices` where they are
-    (`luthier.report.slices.slices_of`), both empty where nobody looked; `changes` say what moved since the last run.
+    data was not audited; `diagnosis` says why the misses are missed, empty where nobody looked; `changes` say what
+    moved since the last run.
     """
 
     task: TaskSpec
@@ -851,8 +852,8 @@ class VerdictFacts:
     forecasts: tuple[Mapping[str, Any], ...] = ()
     audit: Mapping[str, Any] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
-    slices: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- content addresses

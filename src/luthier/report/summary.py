@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from luthier.economics.measured import measured
@@ -136,6 +137,7 @@ WRITTEN_RUNGS: Mapping[str, tuple[str, str]] = {
 def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
     """The verdict, schema 1: keys may be added, never renamed without a new number. Finite numbers and text only."""
     target = facts.task.target
+    facts = replace(facts, diagnosis=why.masked_diagnosis(facts.diagnosis))
     return plain(  # type: ignore[no-any-return]
         {
             "schema": SCHEMA,
@@ -155,6 +157,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 for result, answers in zip(facts.candidates, _answers(facts), strict=True)
             ],
             "reasons": facts.reasons,
+            **({"slices": facts.slices} if facts.slices else {}),
             "spend": {
                 "examples_scored": 0,
                 "examples_available": 0,
@@ -167,8 +170,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
-            **({"diagnosis": why.masked_diagnosis(facts.diagnosis)} if facts.diagnosis else {}),
-            **({"slices": facts.slices} if facts.slices else {}),
+            **({"diagnosis": facts.diagnosis} if facts.diagnosis else {}),
             "provenance": facts.provenance,
         }
     )
