@@ -1,0 +1,96 @@
+"""Learned: what small models that learn from train, and no LLM, say of the sample; and whose reference they doubt.
+
+One example: a regression on sentence vectors and one on words, both fitted on train, say "cold" of a dev example whose
+reference is "warm", and so does the diagnosed model in its best prompt: three that err in different ways agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier.diagnose.sample import Floats, Sample
+from luthier.rungs.embedding import Embedding
+from luthier.rungs.tfidf import Tfidf
+from luthier.types import Example, FitContext, Prediction, Task
+
+MOST_TRAINED_ON = 2000  # examples: what can be learned so simply shows well before
+FEWEST_TRAINED_ON = 30
+MOST_CLASSES = 50  # different answers, from which on they are no classes
+FEWEST_OF_CLASS = 3  # examples for each class, on average
+HELD_OUT = 5  # every fifth training example chooses the penalty
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the learners say: `views` by name, a label for each example of the sample, and how well they fit train.
+
+    `fit` by name is the share of the training examples that a learner was fitted on and gets right.
+    """
+
+    views: Mapping[str, tuple[str, ...]]
+    fit: Mapping[str, float]
+    trained_on: int
+
+
+def classes(task: Task) -> tuple[str, ...]:
+    """The answers there are, where they are few: the labels, or the different references of train; else none."""
+    if task.spec.labels:
+        return task.spec.label_names
+    counts = Counter(example.reference for example in task.train)
+    few = 2 <= len(counts) <= MOST_CLASSES and len(task.train) >= FEWEST_OF_CLASS * len(counts)
+    return tuple(sorted(counts)) if few else ()
+
+
+def learn(
+    task: Task, sample: Sample, embedder: Any | None, workdir: Path, working: Callable[[str], None]
+) -> Learned | None:
+    """Fit the learners on train and ask them about the sample; None where answers are no classes, or train is small."""
+    if not classes(task) or len(task.train) < FEWEST_TRAINED_ON:
+        return None
+    order = np.random.default_rng([task.spec.seed, 17]).permutation(len(task.train))[:MOST_TRAINED_ON]
+    fitted_on = [task.train[at] for place, at in enumerate(order) if place % HELD_OUT]
+    held_out = [task.train[at] for place, at in enumerate(order) if not place % HELD_OUT]
+    if len({example.reference for example in fitted_on}) < 2:
+        return None
+    views, fit = {}, {}
+    for rung, role in ((Embedding(), embedder), (Tfidf(), None)):
+        if rung.roles and role is None:
+            continue
+        working(f"what {rung.name} learns from train")
+        context = FitContext({"embedder": role} if rung.roles else {}, task.spec.seed, workdir)
+        predictor = rung.fit(task.spec, fitted_on, held_out, context)
+        views[rung.name] = tuple(said.output or "" for said in predictor.predict(sample.inputs))
+        inputs = [example.input for example in fitted_on]
+        fit[rung.name] = _share_right(predictor.predict(inputs), fitted_on)
+    return Learned(views, fit, len(fitted_on))
+
+
+def _share_right(said: Sequence[Prediction], examples: Sequence[Example]) -> float:
+    return float(np.mean([one.output == example.reference for one, example in zip(said, examples, strict=True)]))
+
+
+def doubted(sample: Sample, views: Sequence[Sequence[str]], model: Sequence[str]) -> tuple[Floats, Floats, list[str]]:
+    """Whose reference all doubt: (doubted, by chance, what they say instead), each of the sample's length.
+
+    Doubted, 1 or 0: all `views` and the `model` say one and the same answer that is no reference. By chance: how often
+    they would, did the model's answer belong to another example of the same reference: errors that are common to a
+    class are not taken for wrong references. Only failures are doubted.
+    """
+    n = len(sample.examples)
+    said = [views[0][at] if len({view[at] for view in views}) == 1 else "" for at in range(n)]
+    found, chance = np.zeros(n), np.zeros(n)
+    for at in np.flatnonzero(sample.failing):
+        references = sample.examples[at].references
+        if not model[at] or model[at] in references:
+            continue
+        found[at] = float(said[at] == model[at])
+        alike = [other for other in range(n) if other != at and sample.examples[other].reference == references[0]]
+        if alike:
+            chance[at] = float(np.mean([said[other] == model[at] for other in alike]))
+    return found, chance, said
