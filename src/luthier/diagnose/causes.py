@@ -25,10 +25,11 @@ from luthier.types import Task
 FEWEST_FAILURES = 30  # fewer say nothing that chance does not say too
 LEAST = 0.10  # of the failures: a smaller effect is no cause to act on
 LEAST_DOUBTED = 0.25  # of the failures: learners also share honest mistakes
+LEAST_SUSPECTED = 0.08  # of the labels of train and dev, by the audit: clean data shows about half of that
+FEWEST_TO_LEARN = 100  # training examples: who learned nothing from fewer may not have seen enough
 LEAST_LATENT = 0.15  # pass@8 above chance says that there is something, not that it can be had
 YIELDS = 0.6  # a more specific cause leads where it explains so much of the largest share
 HALF = 0.5  # of what the right passage repairs: a search that repairs less is at fault
-NOTHING = 0.2  # an effect whose upper end is below this repairs nothing worth naming
 SHOWN = 3  # examples of a cause
 LONGEST = 400  # characters of an example
 
@@ -52,7 +53,7 @@ REMEDIES: Mapping[str, str] = {
     "elicitation": "Solved examples in the prompt, then fine-tuning.",
     "unstable": "Several answers and a vote, or preference tuning.",
     "references": "Relabel: luthier audit --review writes the rows to read.",
-    "capacity": "A larger base model.",
+    "capacity": "A larger base model; if that one fails too, the answers may not follow from the inputs at all.",
 }
 LEARNABLE = "No prompt that was tried brings it out, and small learners show that it can be learned: fine-tuning."
 RUNGS: Mapping[str, tuple[str, ...]] = {
@@ -101,7 +102,7 @@ def causes(found: Examination, task: Task) -> list[Cause]:
     """All causes that were looked for, those that the evidence supports first, the leading one at their head."""
     seen = [
         _of(found, task, "format", found.best("format"), LEAST),
-        _of(found, task, "references", found.best("references"), LEAST_DOUBTED),
+        _references(found, task),
         *_context(found, task),
         _of(found, task, "instruction", found.best("instruction"), LEAST),
         _elicitation(found, task),
@@ -163,6 +164,18 @@ def sentence(probed: Probed) -> str:
     )
 
 
+def _references(found: Examination, task: Task) -> Cause | None:
+    """Doubt of the model and the learners counts where the audit, which asks neither, suspects labels as well."""
+    cause = _of(found, task, "references", found.best("references"), LEAST_DOUBTED)
+    share = None if found.learned is None else found.learned.suspected
+    if cause is None or share is None:
+        return cause
+    told = f"The audit suspects {share:.0%} of the labels of train and dev."
+    return replace(
+        cause, supported=cause.supported and share >= LEAST_SUSPECTED, evidence=(*cause.evidence, told), gain=None
+    )
+
+
 def _context(found: Examination, task: Task) -> list[Cause | None]:
     oracle, retrieved = found.named("oracle-context"), found.named("retrieved-context")
     best = oracle or retrieved
@@ -206,36 +219,29 @@ def _unstable(found: Examination, task: Task) -> Cause | None:
 
 
 def nothing_helps(found: Examination, task: Task) -> Cause | None:
-    """Capacity by elimination: all was asked, and nothing repairs; supported only where training data say so too.
+    """Capacity by elimination: all was asked, nothing repairs, and under nothing could the score reach the target.
 
-    Where answers are classes, a model that guesses looks the same as a task that nobody can learn: then a learner has
-    to be unable to fit even the examples it learned from. Written answers cannot be guessed.
+    Where labels are chosen, a model that guesses looks the same as one that is too small: then learners that saw
+    `FEWEST_TO_LEARN` training examples have to fail as well. Nobody can tell a task that is beyond these models from
+    one that nobody can do; the remedy says so.
     """
-    asked = {probed.family for probed in found.probed}
-    if not {"instruction", "elicitation"} <= asked:
+    if not {"instruction", "elicitation"} <= {probed.family for probed in found.probed}:
         return None
     answers = [probed for probed in found.probed if probed.answers and probed.family != "no-op"]
-    target = task.spec.target.at_least
+    target, learned = task.spec.target.at_least, found.learned
     reach = max(found.resampling.score(probed.scores, probed.asked).high for probed in answers)
-    small = all(probed.effect.high < NOTHING for probed in answers if probed.family != "learnable")
-    left = _not_repaired(found, answers)
-    learned = found.learned
-    if classes(task):
-        fits = {} if learned is None else dict(learned.fit)
-        cannot = "embedding" in fits and fits["embedding"] < target
-        told = "; ".join(f"{name} gets {share:.0%} of them" for name, share in fits.items())
-        why = (
-            f"Learners that were fitted on {learned.trained_on if learned else 0} training examples: {told or 'none'}."
+    evidence = [
+        f"{len(answers)} interventions were tried: under the best of them the score may be {reach:.2f} at most."
+    ]
+    enough = not task.spec.labels or (learned is not None and learned.trained_on >= FEWEST_TO_LEARN)
+    if learned is not None:
+        told = " and ".join(f"{name} {share:.0%}" for name, share in learned.fit.items())
+        evidence.append(
+            f"Of the {learned.trained_on} training examples themselves, learners get right: {told}; of the dev "
+            "examples, no more than above."
         )
-    else:
-        cannot, why = small, "Nothing that was tried repairs more than chance does."
     return Cause(
-        "capacity",
-        left,
-        small and cannot and reach < target,
-        (f"{len(answers)} interventions were tried; the best of them may reach {reach:.2f} at most.", why),
-        REMEDIES["capacity"],
-        (),
+        "capacity", _not_repaired(found, answers), enough and reach < target, tuple(evidence), REMEDIES["capacity"], ()
     )
 
 

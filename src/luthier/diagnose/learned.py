@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from luthier.audit import material_of
+from luthier.audit.mislabelled import suspects
 from luthier.diagnose.sample import Floats, Sample
+from luthier.errors import LuthierError
 from luthier.rungs.embedding import Embedding
 from luthier.rungs.tfidf import Tfidf
 from luthier.types import Example, FitContext, Prediction, Task
@@ -23,6 +26,8 @@ MOST_TRAINED_ON = 2000  # examples: what can be learned so simply shows well bef
 FEWEST_TRAINED_ON = 30
 MOST_CLASSES = 50  # different answers, from which on they are no classes
 FEWEST_OF_CLASS = 3  # examples for each class, on average
+FEWEST_CONTROLS = 8  # passing examples of one class, to know how often learners are wrong about it
+MOST_WORK = 100_000  # rows times classes, of the audit's look at labels
 HELD_OUT = 5  # every fifth training example chooses the penalty
 
 
@@ -30,12 +35,14 @@ HELD_OUT = 5  # every fifth training example chooses the penalty
 class Learned:
     """What the learners say: `views` by name, a label for each example of the sample, and how well they fit train.
 
-    `fit` by name is the share of the training examples that a learner was fitted on and gets right.
+    `fit` by name is the share of the training examples that a learner was fitted on and gets right; `suspected` the
+    share of all rows of train and dev whose label the audit suspects (None: it could not look).
     """
 
     views: Mapping[str, tuple[str, ...]]
     fit: Mapping[str, float]
     trained_on: int
+    suspected: float | None = None
 
 
 def classes(task: Task) -> tuple[str, ...]:
@@ -68,7 +75,7 @@ def learn(
         views[rung.name] = tuple(said.output or "" for said in predictor.predict(sample.inputs))
         inputs = [example.input for example in fitted_on]
         fit[rung.name] = _share_right(predictor.predict(inputs), fitted_on)
-    return Learned(views, fit, len(fitted_on))
+    return Learned(views, fit, len(fitted_on), suspected(task))
 
 
 def _share_right(said: Sequence[Prediction], examples: Sequence[Example]) -> float:
@@ -79,18 +86,26 @@ def doubted(sample: Sample, views: Sequence[Sequence[str]], model: Sequence[str]
     """Whose reference all doubt: (doubted, by chance, what they say instead), each of the sample's length.
 
     Doubted, 1 or 0: all `views` and the `model` say one and the same answer that is no reference. By chance: how often
-    they would, did the model's answer belong to another example of the same reference: errors that are common to a
-    class are not taken for wrong references. Only failures are doubted.
+    all views agree against the reference of a passing example (of the same reference, where there are enough), which
+    the model confirms: that often they are wrong together. Only failures are doubted.
     """
     n = len(sample.examples)
     said = [views[0][at] if len({view[at] for view in views}) == 1 else "" for at in range(n)]
+    against = [bool(said[at]) and said[at] not in sample.examples[at].references for at in range(n)]
+    passing = [int(at) for at in np.flatnonzero(~sample.failing)]
     found, chance = np.zeros(n), np.zeros(n)
     for at in np.flatnonzero(sample.failing):
-        references = sample.examples[at].references
-        if not model[at] or model[at] in references:
-            continue
-        found[at] = float(said[at] == model[at])
-        alike = [other for other in range(n) if other != at and sample.examples[other].reference == references[0]]
-        if alike:
-            chance[at] = float(np.mean([said[other] == model[at] for other in alike]))
+        found[at] = float(against[at] and said[at] == model[at])
+        alike = [other for other in passing if sample.examples[other].reference == sample.examples[at].reference]
+        control = alike if len(alike) >= FEWEST_CONTROLS else passing
+        chance[at] = float(np.mean([against[other] for other in control])) if control else 0.0
     return found, chance, said
+
+
+def suspected(task: Task) -> float | None:
+    """The share of the rows of train and dev whose label the audit suspects; None where it could not look."""
+    try:
+        found = suspects(material_of(task), MOST_WORK)
+    except LuthierError:  # cleanlab is missing, or the files have changed
+        return None
+    return len(found.suspects) / found.looked_at if found.looked_at else None
