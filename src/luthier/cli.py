@@ -463,6 +463,8 @@ def _print_verdict(verdict: Verdict) -> None:
         console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+    if any(each["worse"] for each in verdict.slices.get("compared", ())):
+        console.print(f"  {verdict.slices['sentences'][0]}")
     for step in verdict.costs.get("next_steps", ()):
         console.print(f"  next: {step['sentence']}.")
     for change in verdict.changes:

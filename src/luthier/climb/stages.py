@@ -21,7 +21,7 @@ from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
 from luthier.climb.workshop import Clock, Workshop, now
 from luthier.errors import MissingExtra, Stopped, StoreError
-from luthier.evaluate import outlook
+from luthier.evaluate import outlook, slices
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.report import forecasts
@@ -189,6 +189,8 @@ class _Climb:
         self.shop.note(outlook.reading_line(self.task))
         share = self.shop.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
         self.shop.note(outlook.power_line(self.task, share))
+        for line in outlook.slice_lines(self.task, share):
+            self.shop.note(line)
         return record
 
     # ------------------------------------------------------------ one candidate
@@ -241,7 +243,15 @@ class _Climb:
             clock=self.shop.shelf.clock,
         )
         spec = self.task.spec
-        raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
+        raced = race(
+            runner,
+            run,
+            spec.target,
+            spec.label_names,
+            self._watch,
+            exhaustive=self.options.exhaustive,
+            goes_on=lambda run: slices.undecided(run, spec),
+        )
         return self._finished(guarded(self.shop, self.others, predictor, raced))
 
     def _diagnose(self, rung: Rung, run: EvalRun) -> None:
@@ -297,7 +307,8 @@ class _Climb:
     def _finished(self, run: EvalRun) -> EvalRun:
         spec = self.task.spec
         judgement = judge(run, spec.target, spec.label_names)
-        if may_be_chosen(judgement.outcome, eligibility(run, spec.constraints, self._money(run)).answer):
+        may = eligibility(run, spec.constraints, self._money(run), slices.judged(run, spec))
+        if may_be_chosen(judgement.outcome, may.answer):
             self.choosable.append(run.candidate.name)
             self.winner = self.choosable[0]
         text = run.not_measured or ""

@@ -36,7 +36,7 @@ STEPS = (
 
 def five_questions(facts: VerdictFacts) -> list[dict[str, Any]]:
     """One dict a question: question, measured ("yes", "in part" or "no"), answer, because, comparisons."""
-    return [_prompt(facts), _knowledge(), _behaviour(facts), _pay(facts), _stay(facts)]
+    return [_prompt(facts), _knowledge(facts), _behaviour(facts), _pay(facts), _stay(facts)]
 
 
 def _answer(question: str, measured: str, answer: str, because: str, **more: Any) -> dict[str, Any]:
@@ -80,12 +80,22 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
     return _answer(question, "in part" if missing else "yes", answer, because)
 
 
-def _knowledge() -> dict[str, Any]:
+def _knowledge(facts: VerdictFacts) -> dict[str, Any]:
+    """By the diagnosis: there the passage that holds the answer is shown to the model, and nothing else is changed."""
+    question, found = "Is knowledge missing?", facts.diagnosis
+    if not found:
+        because = "Nobody looked why answers are wrong: that is done once a candidate that asks a language model fails."
+        return _answer(question, "no", "Not measured.", because)
+    cause = next((each for each in found["causes"] if each["cause"] == "knowledge"), None)
+    if cause is None:
+        why = found["abstained"] or "it was not asked with the passages that hold the answers"
+        return _answer(question, "no", "Not measured.", f"About {found['candidate']}: {str(why).rstrip('.')}.")
+    ends = f"[{percent(cause['low'], unit=False)}, {percent(cause['high'], unit=False)}]"
     because = (
-        "This version has no rung that looks facts up in documents, and no test that tells missing knowledge from "
-        "other causes of wrong answers."
+        f"With the passages at hand {found['candidate']} gets {percent(cause['share'])} {ends} of its wrong answers "
+        "right, beyond chance."
     )
-    return _answer("Is knowledge missing?", "no", "Not measured.", because)
+    return _answer(question, "yes", "Yes." if cause["supported"] else "Not that could be shown.", because)
 
 
 def _behaviour(facts: VerdictFacts) -> dict[str, Any]:

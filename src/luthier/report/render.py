@@ -15,6 +15,7 @@ from markupsafe import Markup
 from luthier.errors import StoreError
 from luthier.report import plain
 from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
+from luthier.report.why import estimate_of, place
 from luthier.report.worth import dollars, months_in_words
 
 NUMBERS: tuple[Callable[..., str], ...] = (
@@ -84,6 +85,10 @@ def environment(*, escape: bool) -> Environment:
     for shape in (totals_shape, frontier_shape, tornado_shape, months_in_words):
         environment.filters[shape.__name__] = shape
     environment.filters["dollars"] = dollars
+    environment.filters["place"] = place
+    environment.filters["signed"] = lambda value: f"{round(value):+d}".replace("-", "\N{MINUS SIGN}") if value else "0"
+    environment.filters["unsigned"] = lambda value: f"{round(value)}".replace("-", "\N{MINUS SIGN}")
+    environment.filters["estimate_of"] = estimate_of
     environment.globals["tokens_in"] = tokens_in
     return environment
 

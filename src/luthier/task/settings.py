@@ -23,6 +23,7 @@ from luthier.types import (
     Limits,
     MetricName,
     Scale,
+    SliceRules,
     Target,
     Training,
 )
@@ -62,6 +63,7 @@ class Settings:
     diagnosing: Diagnosing
     economics: Economics | None
     documents: DocumentsSection | None
+    slices: SliceRules
 
     @property
     def closed(self) -> bool:
@@ -109,6 +111,7 @@ def settings(file: File, where: str) -> Settings:
         diagnosing=file.diagnose.noun(),
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
+        slices=file.slices.noun(),
     )
 
 

@@ -16,6 +16,7 @@ from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
+from luthier.task.slices import SlicesSection
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
 from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
@@ -478,6 +479,7 @@ class File(Section):
     models: ModelsSection = Field(default=ModelsSection())
     guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
+    slices: SlicesSection = Field(default=SlicesSection())
     documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
