@@ -12,6 +12,7 @@ from luthier.report import auditing, evidence, forgetting
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions
+from luthier.report.waiting import latency_sentence
 from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
 __all__ = ["VerdictFacts", "summarise", "verdict_json"]
@@ -213,6 +214,7 @@ def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
         "usage": result.usage,
         "consistency": result.consistency,
         "guard": result.guard,
+        **({"latency": result.latency} if result.latency else {}),
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
     }
@@ -327,7 +329,7 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "more_sentence": more_sentence(result),
         "fit": _fit(run),
         "training": evidence.training(run),
-        "steady": steady_sentences(result.consistency),
+        "steady": [*steady_sentences(result.consistency), *filter(None, [latency_sentence(plain(result.latency))])],
         "forgetting": {
             "sentence": forgetting.summary_of(result.guard),
             "suites": forgetting.table(plain(result.guard)),

@@ -16,6 +16,7 @@ from luthier.report import render, summary
 from luthier.report.forgetting import elsewhere, lost
 from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
+from luthier.report.waiting import too_slow
 from luthier.report.worth import dollars, over_ceilings
 from luthier.types import (
     CandidateResult,
@@ -136,12 +137,14 @@ def eligibility(run: EvalRun, constraints: Constraints, cost: Mapping[str, float
         return Eligibility("unknown")
     if constraints.local_only and run.remote:
         return Eligibility("no", blocked_by=("local_only",))
-    blocked = (*_licences(run, constraints), *over_ceilings(cost or {}, constraints))
+    slow, unshown = too_slow(run.latency, constraints)
+    blocked = (*_licences(run, constraints), *over_ceilings(cost or {}, constraints), *slow)
     if blocked:
         return Eligibility("no", blocked_by=blocked)
-    if run.guarded:
-        return _by_guard(run.guard)
-    return Eligibility("yes")
+    found = _by_guard(run.guard) if run.guarded else Eligibility("yes")
+    if not unshown or found.answer == "no":
+        return found
+    return Eligibility("unknown", unsettled=(*found.unsettled, *unshown))
 
 
 def _licences(run: EvalRun, constraints: Constraints) -> tuple[str, ...]:
@@ -211,6 +214,7 @@ def _result(
         consistency=run.consistency,
         rates=rates(run, task),
         guard=run.guard,
+        latency=run.latency,
     )
 
 
@@ -263,7 +267,7 @@ def _sentence(results: Sequence[CandidateResult], chosen: CandidateResult | None
     if simpler:
         text += f"; {_tally(simpler)}"
     text += "."
-    forgotten = elsewhere(chosen.guard, guarded=bool(chosen.unsettled))
+    forgotten = elsewhere(chosen.guard, guarded=any(open_.startswith(GUARD) for open_ in chosen.unsettled))
     return f"{text} {forgotten}" if forgotten else text
 
 

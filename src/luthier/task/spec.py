@@ -173,6 +173,7 @@ class SplitSection(Section):
 
 
 MOST_CONFIDENCE = 0.9999
+LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 
 
 class TargetSection(Section):
@@ -288,6 +289,37 @@ class ConstraintsSection(Section):
     )
     usd_to_start: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="The most that starting may cost. Needs `[economics]`."
+    )
+    latency_p50_ms: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "How many milliseconds half of all requests may take at the most, from the moment at which they are sent. "
+            "What meets the target is probed with requests that arrive by a clock, whether or not the last one was "
+            "answered."
+        ),
+    )
+    latency_p95_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="The same for 95 of 100 requests."
+    )
+    latency_p99_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="The same for 99 of 100 requests."
+    )
+    requests_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "How many requests a second the latency has to hold at. Left out: those of `[economics]` at the peak, "
+            "divided by the machines that are priced."
+        ),
+    )
+    concurrency: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="How many requests are sent at the same moment, as by a page that asks several things at once.",
     )
 
 
@@ -503,6 +535,12 @@ class File(Section):
             raise problem(
                 f"[constraints] {named[0]} needs to know how much is asked",
                 "add [economics] with monthly_requests = ...",
+            )
+        limits = [name for name in LATENCIES if getattr(self.constraints, name) is not None]
+        if limits and self.economics is None and self.constraints.requests_per_s is None:
+            raise problem(
+                f"[constraints] {limits[0]} needs to know how much is asked",
+                "add requests_per_s = 2 beside it, or [economics] with monthly_requests = ...",
             )
         return self
 
