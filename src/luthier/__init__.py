@@ -15,7 +15,7 @@ The way of the data, which is the order of the folders; imports only point down 
     audit/         can this data decide anything: copies, leakage, wrong labels, personal data, power
     economics/     what each way costs, and when it pays: prices with their dates, total cost, break-even
     report/        the verdict, and its renderings
-    climb.py       the stages in order
+    climb/         the stages in order, one file a stage
     release/       a measured predictor as files for other programs, each tested again
     demo.py        real tasks that come from the package index
     screen.py      the live ladder

@@ -1,0 +1,10 @@
+"""The climb: from a task to a verdict. `stages` knows the order; each other file is one stage, or what stages share."""
+
+from __future__ import annotations
+
+from luthier.climb.fits import predictor_fingerprint
+from luthier.climb.plan import plan
+from luthier.climb.stages import Options, look_ahead, run
+from luthier.climb.workshop import STORE_FOLDER, Workshop
+
+__all__ = ["STORE_FOLDER", "Options", "Workshop", "look_ahead", "plan", "predictor_fingerprint", "run"]
