@@ -6,16 +6,24 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from test_cli import call
+from test_climb import script, task_at
 
-from luthier.errors import DataError
+import luthier
+from luthier.errors import DataError, SpecError
 from luthier.evaluate.latency import Load, probe
+from luthier.models.embed import HashEmbedder
+from luthier.models.scripted import ScriptedModel
+from luthier.report.verdict import decide
 from luthier.stats.quantiles import fewest, quantile
-from luthier.types import Input, Prediction
+from luthier.task import load_task
+from luthier.types import Input, Outcome, Prediction
 
 
 @dataclass
@@ -221,3 +229,86 @@ def test_one_cycle_counts_as_one_observation() -> None:
     found = quantile(np.arange(500), 0.95, cycles=np.zeros(500, dtype=int))
     assert found.effective == 1.0
     assert found.high is None
+
+
+# ---------------------------------------------------------------- limits decide
+
+
+def slow_models(latency_s: float) -> dict[str, Any]:
+    return {"prompted": ScriptedModel(script, name="oracle", latency_s=latency_s), "embedder": HashEmbedder()}
+
+
+def limited(folder: Path, more: str, rungs: tuple[str, ...] = ("majority", "zero-shot")) -> Path:
+    path = task_at(folder, rungs=rungs)
+    path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
+    return path
+
+
+def test_a_limit_that_is_broken_excludes_and_the_climb_goes_on(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p95_ms = 2\nrequests_per_s = 20\n"
+    path = limited(tmp_path, more, ("zero-shot", "calibrated"))
+    free = limited(tmp_path / "free", "", ("zero-shot", "calibrated"))
+    assert load_task(path).fingerprint == load_task(free).fingerprint, "it chooses, and changes nothing measured"
+    verdict = luthier.run(path, models=slow_models(0.004))
+    slow, next_one = verdict.candidates
+    assert (slow.outcome, slow.eligible) == (Outcome.MEETS, "no")
+    (why,) = slow.blocked_by  # the limit, and nothing else
+    assert why.startswith("latency_p95_ms: ")
+    assert why.endswith("at 20 requests a second against at most 2 ms")
+    assert verdict.chosen is None
+    assert "zero-shot@oracle, calibrated@oracle would meet it but may not be used" in verdict.sentence
+    assert next_one.outcome is Outcome.MEETS, "the climb went on"
+    assert next_one.blocked_by
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert found["requests"] == 400
+    assert found["ms"]["p95"]["low"] > 4
+    again = slow_models(0.004)
+    luthier.run(path, models=again)
+    assert again["prompted"].calls == 0, "what was probed is kept"
+
+
+def test_a_limit_that_holds_is_shown_and_one_that_cannot_be_is_named(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 200\nrequests_per_s = 2\n"
+    verdict = luthier.run(limited(tmp_path, more), models=slow_models(0.001))
+    assert verdict.chosen == "zero-shot@oracle"
+    assert verdict.candidates[1].eligible == "yes"
+    assert "it answers 50 % within" in verdict.to_markdown(tmp_path / "r.md").read_text(encoding="utf-8")
+    run = replace(verdict.runs[1], latency={**(verdict.runs[1].latency or {}), "ms": {"p50": UNSHOWN}})
+    spec = verdict.task
+    (result,) = decide([run], {}, spec.target, spec.constraints, task=spec).candidates
+    assert result.eligible == "unknown"
+    assert "is not shown to be at most 200 ms (100 requests)" in result.unsettled[0]
+    away = replace(run, latency={**(run.latency or {}), "elsewhere": "modal-l4", "ms": {"p50": SLOW}})
+    (result,) = decide([away], {}, spec.target, spec.constraints, task=spec).candidates
+    assert result.eligible == "unknown", "what was measured here says nothing about another machine"
+    flooded = replace(run, latency={**(run.latency or {}), "keeps_up": False})
+    (result,) = decide([flooded], {}, spec.target, spec.constraints, task=spec).candidates
+    assert "arrive faster than they are answered" in result.blocked_by[0]
+
+
+UNSHOWN = {"value": 150.0, "low": 90.0, "high": None, "n": 100, "effective": 4.0}
+SLOW = {"value": 900.0, "low": 800.0, "high": 950.0, "n": 100, "effective": 100.0}
+
+
+def test_a_limit_without_a_load_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="latency_p99_ms needs to know how much is asked"):
+        load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 500\n"))
+    with pytest.raises(SpecError, match="greater than 0"):
+        load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 0\nrequests_per_s = 1\n"))
+
+
+def test_cost_probes_what_the_last_run_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = limited(tmp_path, "[economics]\nmonthly_requests = 300000\n", ("majority", "tfidf"))
+    assert call("cost", str(path), "--probe") == 2
+    assert "no run" in capsys.readouterr().err
+    luthier.run(path, models=slow_models(0.0))
+    assert call("cost", str(path), "--probe", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["latency"]
+    assert found["candidate"] == "tfidf"
+    assert found["requests_per_s"] == pytest.approx(300_000 / (730 * 3600) * 3)
+    assert found["ms"]["p50"]["low"] <= found["ms"]["p50"]["value"] <= found["ms"]["p50"]["high"]
+    assert call("cost", str(path), "--probe") == 0
+    assert (
+        "How long requests wait for tfidf:\n  At 0.342 requests a second it answers 50 % within"
+        in capsys.readouterr().out
+    )

@@ -373,6 +373,7 @@ class Economics:
     preparation_share: float | None = None
     trials: int = 1
     months_between_changes: float = 0.0
+    probe_latency: bool = False
     options: tuple[Option, ...] = ()
     prices: tuple[Price, ...] = ()
 

@@ -18,6 +18,7 @@ from luthier.climb.guarding import guarded, guarded_against
 from luthier.climb.plan import plan
 from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
+from luthier.climb.waiting import latency_asked, with_latency
 from luthier.climb.workshop import Clock, Workshop, now
 from luthier.errors import MissingExtra, Stopped, StoreError
 from luthier.evaluate import outlook
@@ -96,6 +97,28 @@ def look_ahead(
             return forecast_asked(shop, rung)
     except KeyboardInterrupt:
         raise Stopped("interrupted", done="the fits that were measured are kept") from None
+    finally:
+        shop.close()
+
+
+def measure_latency(
+    task: Task | str | os.PathLike[str],
+    *,
+    models: Mapping[str, Any] | None = None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """The latency of what the last run chose (else of its best candidate) as plain values, probed in an open loop.
+
+    At `[constraints] requests_per_s`, or what `[economics]` says of the busiest second. What was measured is kept.
+    Errors: SpecError where no run has finished or nothing says how much arrives, Stopped, LuthierError.
+    """
+    loaded = task if isinstance(task, Task) else load_task(Path(task))
+    shop = Workshop(loaded, dict(models or {}), listen)
+    try:
+        with shop.store.lock(), _terminable():
+            return latency_asked(shop, Pricing.of(loaded, shop.clock().date()))
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", done="nothing of the probe is kept") from None
     finally:
         shop.close()
 
@@ -213,7 +236,8 @@ class _Climb:
         )
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
-        return self._finished(guarded(self.shop, self.others, predictor, raced))
+        safe = guarded(self.shop, self.others, predictor, raced)
+        return self._finished(with_latency(self.shop, self.pricing, rung, safe))
 
     def _no_bargain(self, rung: Rung, candidate: Candidate) -> str | None:
         """Why it is not worth racing another candidate after one that meets the target; None where it may be."""

@@ -1,7 +1,7 @@
 """Latency: how long a predictor lets people wait, by an open-loop probe: requests arrive by a clock, answered or not.
 
 One example: a model answers in 1.0 s, and 0.8 requests a second arrive. Asked one after the other it is never slower
-than 1.0 s; in the probe one request in twenty takes 7.7 s or longer, for it stands in a queue.
+than 1.0 s; in the probe one request in twenty takes 7.6 s or longer, for it stands in a queue.
 
 Whoever waits for an answer before asking again leaves out the very requests that would have waited: coordinated
 omission (Tene, "How NOT to Measure Latency", 2013). So arrivals follow a Poisson clock of their own, and a latency

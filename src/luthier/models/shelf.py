@@ -52,6 +52,13 @@ class Shelf:
             self._roles[role] = found
         return self._roles[role]
 
+    def fresh(self, role: str) -> Any:
+        """The same model, answering anew whatever was kept: for whoever measures time."""
+        if role == DOCUMENTS and role not in self.given:
+            return self._library(self.fresh("embedder"))
+        found = self.model(role)
+        return found.model if isinstance(found, CachedModel | CachedEmbedder) else found
+
     def licence(self, role: str) -> dict[str, str | None]:
         """The licence of the local model in this role, by its name, None where nobody knows it.
 
@@ -78,7 +85,7 @@ class Shelf:
 
     def _opened(self, role: str) -> Any:
         if role == DOCUMENTS:
-            return self._library()
+            return self._library(self.model("embedder"))
         name = self._task.spec.models[role]
         if name in self._task.remote:
             if name not in self._remote:
@@ -93,13 +100,13 @@ class Shelf:
                 self._open[name] = catalog.open_model(name, self._listen)
         return self._open[name]
 
-    def _library(self) -> Any:
+    def _library(self, embedder: Any) -> Any:
         """The documents as they are when they are first asked for in a run; a change during the run is for the next."""
         if self._task.documents is None:
             raise SpecError(
                 "no documents are named", where="luthier.toml", fix='add [documents] with paths = ["a folder"]'
             )
-        return open_library(self._task.documents, self._folder / DOCUMENTS, self.model("embedder"), self._listen)
+        return open_library(self._task.documents, self._folder / DOCUMENTS, embedder, self._listen)
 
     def _check_local(self) -> None:
         away = [role for role, model in self.given.items() if getattr(model, "remote", False)]

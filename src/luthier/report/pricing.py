@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
+from luthier.economics.book import THIS_MACHINE
 from luthier.economics.calculation import Calculation
-from luthier.economics.cost import Accuracy
+from luthier.economics.cost import Accuracy, replicas
 from luthier.economics.measured import Measured, family_of, measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, prices_used, raced_way, stated_way, ways
@@ -73,6 +74,20 @@ class Pricing:
             for run in runs
             if run.rows
         }
+
+    def requests_per_s(self, found: Measured) -> tuple[float, str | None]:
+        """What arrives at one of this way's machines in the busiest second, and where it is to run if not here.
+
+        An endpoint gets everything; machines of one's own get their share, as a load balancer that draws lots gives it.
+        """
+        way, world = raced_way(found, self.setting), self.setting.world
+        busiest = float(world.requests_per_s() * world.peak)
+        here = next((host for host in way.hosts if host.name == THIS_MACHINE), None)
+        if here is None:
+            return busiest, None
+        machines = float(replicas(way.numbers(here), world, world.requests))
+        elsewhere = way.hosts[0].name if way.hosts[0].name != THIS_MACHINE else None
+        return busiest / max(1.0, machines), elsewhere
 
     # ------------------------------------------------------------ whether to go on
 

@@ -62,7 +62,7 @@ def too_slow(latency: Mapping[str, Any] | None, constraints: Constraints) -> tup
         at = f"latency_{name}_ms: {quantile_in_words(found)} at {load_in_words(latency)}"
         if latency.get("elsewhere"):
             unshown.append(f"{at}, measured here and not on {latency['elsewhere']}, against {limit}")
-        elif found["low"] is not None and found["low"] > most or found["value"] is None:
+        elif (found["low"] is not None and found["low"] > most) or found["value"] is None:
             broken.append(f"{at} against {limit}")
         elif found["high"] is None or found["high"] > most:
             unshown.append(f"{at} is not shown to be {limit} ({latency['requests']:,} requests)")

@@ -127,6 +127,14 @@ class EconomicsSection(Section):
         description="How many months the task stays as it is; then a model is trained again. 0: it does not change.",
     )
 
+    probe_latency: bool = Field(
+        default=False,
+        description=(
+            "Measure how long requests wait, at the peak, for each candidate that meets the target; where a limit of "
+            "latency is given, that is done anyway."
+        ),
+    )
+
     @field_validator("monthly_requests")
     @classmethod
     def _requests(cls, value: float) -> float:
