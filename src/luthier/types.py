@@ -95,13 +95,15 @@ class Constraints:
     """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
 
     `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence. `licences`: those that a model
-    may have, empty: any. The ceilings are in US dollars and need `[economics]`; None: there is none. The limits of
-    latency hold at `requests_per_s` (None: those of `[economics]`), `concurrency` of them at the same moment.
+    may have, empty: any; `licence_of`: those that the files of a model do not say. The ceilings are in US dollars and
+    need `[economics]`; None: there is none. The limits of latency hold at `requests_per_s` (None: those of
+    `[economics]`), `concurrency` of them at the same moment.
     """
 
     local_only: bool = False
     allow_unknown_licence: bool = False
     licences: tuple[str, ...] = ()
+    licence_of: Mapping[str, str] = field(default_factory=dict)
     usd_per_1k_requests: float | None = None
     usd_per_month: float | None = None
     usd_to_start: float | None = None

@@ -13,8 +13,9 @@ from luthier.models import budget, cache, catalog
 from luthier.models.budget import Budget
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
-from luthier.models.licence import licence_of
+from luthier.models.licence import chain_of
 from luthier.models.remote import RemoteModel
+from luthier.task.licences import BASE_OF
 from luthier.task.spec import ModelsSection
 from luthier.types import Listener, Task
 
@@ -60,9 +61,10 @@ class Shelf:
         return found.model if isinstance(found, CachedModel | CachedEmbedder) else found
 
     def licence(self, role: str) -> dict[str, str | None]:
-        """The licence of the local model in this role, by its name, None where nobody knows it.
+        """The licences of the local model in this role and of what it was made from, by name; None: nobody knows it.
 
-        Nothing for a model behind an endpoint, which has terms instead, or one that somebody made in memory.
+        A base's name says of what it is one. Nothing for a model behind an endpoint, which has terms instead, or one
+        that somebody made in memory.
         """
         name = self._task.spec.models.get(role, "")
         if role in self.given or name in self._task.remote:
@@ -70,7 +72,10 @@ class Shelf:
         listed = {entry.name: entry.licence for entry in catalog.entries()}
         if name in listed:
             return {name: listed[name]}
-        return {Path(name).name: licence_of(Path(name))} if Path(name).is_dir() else {}
+        if not Path(name).is_dir():
+            return {}
+        links = chain_of(Path(name), Path(name).name)
+        return {f"{link.name}{BASE_OF}{link.under}" if link.under else link.name: link.licence for link in links}
 
     def clock(self) -> float:
         """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""

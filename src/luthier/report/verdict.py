@@ -18,6 +18,7 @@ from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
 from luthier.report.waiting import too_slow
 from luthier.report.worth import dollars, over_ceilings
+from luthier.task.licences import BASE_OF, allows
 from luthier.types import (
     CandidateResult,
     Constraints,
@@ -138,29 +139,37 @@ def eligibility(run: EvalRun, constraints: Constraints, cost: Mapping[str, float
     if constraints.local_only and run.remote:
         return Eligibility("no", blocked_by=("local_only",))
     slow, unshown = too_slow(run.latency, constraints)
-    blocked = (*_licences(run, constraints), *over_ceilings(cost or {}, constraints), *slow)
+    unlicensed, let_through = _licences(run, constraints)
+    blocked = (*unlicensed, *over_ceilings(cost or {}, constraints), *slow)
     if blocked:
         return Eligibility("no", blocked_by=blocked)
     found = _by_guard(run.guard) if run.guarded else Eligibility("yes")
-    if not unshown or found.answer == "no":
+    if found.answer == "no":
         return found
-    return Eligibility("unknown", unsettled=(*found.unsettled, *unshown))
+    answer: Eligible = "unknown" if unshown else found.answer
+    return Eligibility(answer, unsettled=(*found.unsettled, *unshown, *let_through))
 
 
-def _licences(run: EvalRun, constraints: Constraints) -> tuple[str, ...]:
-    """Which models have a licence that is not on the list, or one that nobody knows."""
-    allowed = {name.lower() for name in constraints.licences}
-    if not allowed:
-        return ()
-    unknown = [name for name, licence in run.licences.items() if licence is None]
-    wrong = [
-        f"licences: {name} has {licence}, allowed are {', '.join(sorted(constraints.licences))}"
-        for name, licence in run.licences.items()
-        if licence is not None and licence.lower() not in allowed
-    ]
-    if constraints.allow_unknown_licence:
-        return tuple(wrong)
-    return (*wrong, *(f"licences: nobody knows that of {name}" for name in unknown))
+def _licences(run: EvalRun, constraints: Constraints) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which models, or bases of models, have a licence that is not on the list or that nobody knows; and which of
+    those were let through, or were only stated."""
+    if not constraints.licences:
+        return (), ()
+    blocked, said = [], []
+    for name, found in run.licences.items():
+        stated = constraints.licence_of.get(name.split(BASE_OF)[0])
+        licence = found or stated
+        if licence is None:
+            line = f"licences: nobody knows that of {name}"
+            if constraints.allow_unknown_licence:
+                said.append(f"{line}, which allow_unknown_licence lets through")
+            else:
+                blocked.append(line)
+        elif not allows(constraints.licences, licence):
+            blocked.append(f"licences: {name} has {licence}, allowed are {', '.join(sorted(constraints.licences))}")
+        elif found is None:
+            said.append(f"licences: {name} has {licence} by [constraints] licence_of alone")
+    return tuple(blocked), tuple(said)
 
 
 def _by_guard(guard: Mapping[str, Any] | None) -> Eligibility:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.constraining import LATENCIES, ConstraintsSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
@@ -173,7 +174,6 @@ class SplitSection(Section):
 
 
 MOST_CONFIDENCE = 0.9999
-LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 
 
 class TargetSection(Section):
@@ -256,71 +256,6 @@ class TargetSection(Section):
                 f"`{min(told)}` says nothing without a judge", f'set metric = "judge", or remove `{min(told)}`'
             )
         return self
-
-
-class ConstraintsSection(Section):
-    """What may not be done, whatever it scores."""
-
-    local_only: bool = Field(default=False, description="No example may leave this machine.")
-    allow_unknown_licence: bool = Field(
-        default=False,
-        description=(
-            "Fine-tune a student from a folder that names no licence (in README.md, config.json or a LICENSE file). "
-            "The report says that this was allowed."
-        ),
-    )
-    licences: list[str] = Field(
-        default=[],
-        description=(
-            "The licences that the model behind a candidate may have, by their SPDX names such as `apache-2.0`; case "
-            "does not matter. Left out: any. A model whose licence nobody knows is blocked, unless "
-            "`allow_unknown_licence` is set; one behind an endpoint has terms, not a licence, and is not judged."
-        ),
-        json_schema_extra={"values": "list of text"},
-    )
-    usd_per_1k_requests: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="The most that 1,000 requests may cost, hosts included. Needs `[economics]`.",
-    )
-    usd_per_month: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="The most that a month may cost. Needs `[economics]`."
-    )
-    usd_to_start: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="The most that starting may cost. Needs `[economics]`."
-    )
-    latency_p50_ms: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description=(
-            "How many milliseconds half of all requests may take at the most, from the moment at which they are sent. "
-            "What meets the target is probed with requests that arrive by a clock, whether or not the last one was "
-            "answered."
-        ),
-    )
-    latency_p95_ms: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="The same for 95 of 100 requests."
-    )
-    latency_p99_ms: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="The same for 99 of 100 requests."
-    )
-    requests_per_s: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description=(
-            "How many requests a second the latency has to hold at. Left out: those of `[economics]` at the peak, "
-            "divided by the machines that are priced."
-        ),
-    )
-    concurrency: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        description="How many requests are sent at the same moment, as by a page that asks several things at once.",
-    )
 
 
 class LadderSection(Section):
