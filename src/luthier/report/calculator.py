@@ -12,8 +12,9 @@ from luthier.economics.calculation import Calculation
 from luthier.economics.measured import Measured
 from luthier.economics.ways import Setting, prices_used, ways
 from luthier.errors import SpecError
+from luthier.report.choosable import eligible
 from luthier.report.plain import REPORT
-from luthier.report.worth import eligible, told
+from luthier.report.worth import told
 from luthier.store import Store
 from luthier.task.parse import FILE_NAME, read_worth
 

@@ -13,8 +13,8 @@ from scipy import stats
 
 from luthier.economics.calculation import Calculation
 from luthier.economics.cost import Accuracy
+from luthier.report.amounts import dollars
 from luthier.report.plain import count, level, percent
-from luthier.report.worth import dollars
 from luthier.types import CandidateResult, Outcome, VerdictFacts
 
 HALF_WIDTH = 1.959963984540054  # standard errors in half of a 95 % interval

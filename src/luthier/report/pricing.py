@@ -13,9 +13,11 @@ from luthier.economics.measured import Measured, family_of, measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, prices_used, raced_way, stated_way, ways
 from luthier.evaluate.race import judge
+from luthier.report.amounts import dollars
+from luthier.report.choosable import eligible, money_of
 from luthier.report.next_steps import next_steps
 from luthier.report.plain import plain
-from luthier.report.worth import dollars, eligible, money_of, told
+from luthier.report.worth import told
 from luthier.types import Candidate, EvalRun, Rung, Task, VerdictFacts
 
 MATTERS = 0.01  # a candidate is raced for its price only where it could be cheaper by more than this share

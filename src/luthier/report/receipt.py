@@ -8,8 +8,8 @@ from typing import Any
 
 from luthier.economics.book import Book
 from luthier.economics.prices import HostPrice, ModelPrices
+from luthier.report.amounts import dollars, months_in_words
 from luthier.report.plain import count, percent
-from luthier.report.worth import dollars, months_in_words
 
 BASIS = {"measured": "measured", "price": "price list", "stated": "stated", "assumed": "ASSUMED"}
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from luthier.errors import StoreError
 from luthier.report import plain
+from luthier.report.amounts import dollars, months_in_words
 from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
-from luthier.report.worth import dollars, months_in_words
 
 NUMBERS: tuple[Callable[..., str], ...] = (
     *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),

@@ -13,11 +13,12 @@ from typing import Any
 from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.report import render, summary
+from luthier.report.amounts import dollars
+from luthier.report.choosable import over_ceilings
 from luthier.report.forgetting import elsewhere, lost
 from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
 from luthier.report.waiting import too_slow
-from luthier.report.worth import dollars, over_ceilings
 from luthier.task.licences import BASE_OF, allows
 from luthier.types import (
     CandidateResult,
