@@ -375,6 +375,18 @@ class Economics:
     preparation_share: float | None = None
     trials: int = 1
     months_between_changes: float = 0.0
+    change_hours: Mapping[Family, float] = field(default_factory=dict)
+    labels_per_change: int = 0
+    tasks: int = 1
+    tasks_per_tune: int = 1
+    embedding_model: str | None = None
+    retrieval_usd_per_request: float = 0.0
+    index_usd_per_month: float = 0.0
+    judge_share: float = 0.0
+    judge_model: str | None = None
+    judge_tokens: tuple[float, float] | None = None
+    labels_per_day: float | None = None
+    deployment_days: Mapping[Family, float] = field(default_factory=dict)
     probe_latency: bool = False
     options: tuple[Option, ...] = ()
     prices: tuple[Price, ...] = ()

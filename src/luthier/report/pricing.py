@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
+from luthier.economics import service
 from luthier.economics.book import THIS_MACHINE
 from luthier.economics.calculation import Calculation
 from luthier.economics.cost import Accuracy, replicas
@@ -33,6 +34,7 @@ class Pricing:
                 setting.book.endpoint(endpoint)
         for option in setting.economics.options:
             stated_way(option, setting)
+        service.check(setting.economics, setting.book)
 
     @classmethod
     def of(cls, task: Task, today: date) -> Pricing | None:
@@ -89,7 +91,7 @@ class Pricing:
             return busiest, None
         machines = float(replicas(way.numbers(here), world, world.requests))
         elsewhere = way.hosts[0].name if way.hosts[0].name != THIS_MACHINE else None
-        return busiest / max(1.0, machines), elsewhere
+        return busiest * way.shared / max(1.0, machines), elsewhere
 
     # ------------------------------------------------------------ whether to go on
 

@@ -30,6 +30,8 @@ def assumed(found: Calculation, book: Book) -> list[str]:
         )
     named = {host.name: host for way in local for host in way.hosts if host.speed_basis == "assumed"}
     lines += [f"how long {name} works on a request is estimated, not measured" for name in named]
+    assumed_steps = {step.how for way in found.ways for step in way.steps if step.basis == "assumed"}
+    lines += [f"time to production: {how}" for how in sorted(assumed_steps)]
     if any(way.preparation_base for way in found.ways):
         lines.append("data preparation is 30 % (20 to 40 %) of the whole start of a fine-tune")
     if found.economics.price_fall_per_year == 0 and any(way.numbers().tokens for way in found.ways):
@@ -67,7 +69,10 @@ def not_counted(found: Calculation) -> list[str]:
     if not economics.monitoring_usd:
         lines.append("watching it in production (monitoring_usd)")
     if not economics.months_between_changes:
-        lines.append("training again as the task changes (months_between_changes)")
+        lines.append("fitting and training again as the task changes (months_between_changes)")
+    elif not economics.change_hours:
+        lines.append("hours at each change of the task (change_hours, usd_per_hour)")
+    lines += [f"{way.name}: {what}" for way in found.ways for what in way.uncounted]
     return lines
 
 

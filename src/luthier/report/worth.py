@@ -112,9 +112,11 @@ def _way(
         ],
         "hosts": [_host(way, host, found) for host in way.hosts],
         "retires_in_months": way.retires or None,
-        "usd_retraining": float(way.retraining),
+        "usd_per_change": float(way.retraining),
         "leaves_this_machine": way.remote,
         "days_to_production": way.days,
+        "steps_to_production": [asdict(step) for step in way.steps],
+        "tasks_on_its_machines": way.shared,
         "notes": way.notes,
     }
 
@@ -222,6 +224,14 @@ def flip_sentence(flip: Flip, found: Calculation) -> str:
         today = f"today {count(flip.today)}"
     elif key == "horizon":
         place, today = f"Over {flip.threshold:.0f} months {side}", f"asked for: {flip.today:.0f}"
+    elif key == "tasks":
+        place = f"If {flip.threshold:.0f} tasks {side} share the machines of what is not fine-tuned"
+        today = f"now {flip.today:.0f}"
+    elif key == "change":
+        place = (
+            f"If the task changes every {months_in_words(flip.threshold)} or {'less' if flip.above else 'more'} often"
+        )
+        today = "" if not found.economics.months_between_changes else f"stated: {months_in_words(flip.today)}"
     elif key == "accuracy":
         place = f"If {way} were right in {percent(flip.threshold)} of all cases {side}"
         today = (
