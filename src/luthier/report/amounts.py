@@ -27,6 +27,20 @@ def dollars(value: float | None) -> str:
     return f"{sign}${size:.2g}" if size >= 1e-4 else f"{sign}${size:.8f}".rstrip("0").rstrip(".") if size else "$0"
 
 
+def days_in_words(days: float) -> str:
+    """Working days, or the hours and minutes of machines.
+
+    >>> days_in_words(5.0), days_in_words(1.0), days_in_words(0.25), days_in_words(0.01), days_in_words(0.0)
+    ('5 days', '1 day', '6 hours', '14 minutes', 'at once')
+    """
+    if days >= 0.95:
+        return f"{days:.3g} day{'s' if f'{days:.3g}' != '1' else ''}"
+    minutes = round(days * 24 * 60)
+    if minutes >= 60:
+        return f"{round(minutes / 60)} hour{'s' if round(minutes / 60) != 1 else ''}"
+    return f"{minutes} minute{'s' if minutes != 1 else ''}" if minutes else "at once"
+
+
 def months_in_words(months: float | None) -> str:
     """
     >>> months_in_words(3.1645), months_in_words(0.0), months_in_words(None), months_in_words(0.04)

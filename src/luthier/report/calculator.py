@@ -69,6 +69,7 @@ def calculate(path: Path, changes: Sequence[str] = (), *, today: date) -> Calcul
         among=among,
         chosen=(summary or {}).get("verdict", {}).get("chosen"),
         excluded=excluded,
+        latency={each["name"]: each["latency"] for each in outcomes if each.get("latency")},
     )
     return Calculated(worth.name or file.parent.resolve().name, found, values, _when(summary))
 

@@ -150,5 +150,6 @@ class Pricing:
             for result in facts.candidates
         ]
         among, excluded = eligible(found, self.task.spec.constraints, self.task.spec.target, results)
-        values = told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded)
+        latency = {result.candidate.name: result.latency for result in facts.candidates if result.latency}
+        values = told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded, latency=latency)
         return {**values, "next_steps": plain(next_steps(facts, found))}

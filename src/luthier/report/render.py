@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from luthier.errors import StoreError
 from luthier.report import plain
-from luthier.report.amounts import dollars, months_in_words
+from luthier.report.amounts import days_in_words, dollars, months_in_words
 from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
+from luthier.report.waiting import milliseconds
 
 NUMBERS: tuple[Callable[..., str], ...] = (
     *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),
@@ -84,6 +85,8 @@ def environment(*, escape: bool) -> Environment:
     for shape in (totals_shape, frontier_shape, tornado_shape, months_in_words):
         environment.filters[shape.__name__] = shape
     environment.filters["dollars"] = dollars
+    environment.filters["days"] = days_in_words
+    environment.filters["milliseconds"] = milliseconds
     environment.globals["tokens_in"] = tokens_in
     return environment
 

@@ -11,7 +11,7 @@ from luthier.economics.measured import measured
 from luthier.report import auditing, evidence, forgetting
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
-from luthier.report.questions import five_questions
+from luthier.report.questions import five_questions, trace
 from luthier.report.waiting import latency_sentence
 from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
@@ -166,6 +166,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "flips": facts.flips,
             "changes": facts.changes,
             "costs": facts.costs or None,
+            "trace": trace(five_questions(facts)),
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
             "provenance": facts.provenance,

@@ -39,21 +39,30 @@ MOST_BARS = 8
 
 
 def told(
-    found: Calculation, book: Book, *, among: Sequence[str], chosen: str | None = None, excluded: Mapping[str, str] = {}
+    found: Calculation,
+    book: Book,
+    *,
+    among: Sequence[str],
+    chosen: str | None = None,
+    excluded: Mapping[str, str] = {},
+    latency: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """All that was calculated. `among`: the ways that may be chosen; `excluded`: why the others may not."""
+    """All that was calculated. `among`: the ways that may be chosen; `excluded`: why the others may not; `latency`:
+    what was probed, by way."""
     cheapest = found.cheapest(among)
     chances = found.chances_of_being_cheapest(among)
     hero = chosen if chosen in {way.name for way in found.ways} else cheapest
     ordered = sorted(found.ways, key=lambda way: _order(found, way, among))
     flips = [_flip(flip, found, hero) for flip in found.flips(among)] if len(among) > 1 else []
-    rows = [_way(way, found, among, chances, excluded) for way in ordered]
+    rows = [_way(way, found, among, chances, excluded) | {"latency": latency.get(way.name)} for way in ordered]
     pays = _paybacks(found, hero, among)
     values = {
         "currency": "USD",
         "as_of": book.today.isoformat(),
         "monthly_requests": found.world.requests,
         "horizon_months": found.world.months,
+        "months_between_changes": found.economics.months_between_changes or None,
+        "tasks": found.economics.tasks,
         "counts_errors": found.counting,
         "cheapest": cheapest,
         "p_cheapest": _chance(chances.get(cheapest or "")),
