@@ -279,7 +279,7 @@ class _Examiner:
         rng = np.random.default_rng([self.subject.task.spec.seed, 23])
         found = np.array(self.sample.base.right)
         references = [example.reference for example in self.sample.examples]
-        for at in np.flatnonzero(self.sample.failing):
+        for at in map(int, np.flatnonzero(self.sample.failing)):
             others = [int(other) for other in rng.permutation(len(references))[: CHANCES + 1] if other != at][:CHANCES]
             found[at] = float(np.mean([same(texts[at], references[other]) for other in others])) if others else 0.0
         return found
