@@ -1,4 +1,4 @@
-"""The pages "why" and "where": what a person reads about the misses, from a diagnosis as plain values and from slices."""
+"""The pages "why" and "where": what people read about misses, from a diagnosis as plain values and from slices."""
 
 from __future__ import annotations
 
@@ -114,7 +114,13 @@ def test_texts_of_examples_are_escaped_masked_and_cut(verdict: Verdict, page: st
 
 def test_a_hostile_diagnosis_stays_text() -> None:
     evil = "</script><img src=x onerror=alert(1)>|`*"
-    cause = {**why_sample.diagnosis()["causes"][0], "title": evil, "remedy": evil, "evidence": [evil], "cause": "format"}
+    cause = {
+        **why_sample.diagnosis()["causes"][0],
+        "title": evil,
+        "remedy": evil,
+        "evidence": [evil],
+        "cause": "format",
+    }
     summary = told(causes=[cause], skips={evil: evil}, not_probed=[evil], candidate=evil)
     assert "<img" not in html(summary)
     assert "<img" not in markdown(summary)

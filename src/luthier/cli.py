@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,8 @@ from rich.console import Console
 from luthier import audit as audits
 from luthier import demo as demos
 from luthier.audit import review as reviews
-from luthier.climb import STORE_FOLDER, Options, look_ahead, plan, run
+from luthier.climb import STORE_FOLDER, Options, look_ahead, measure_latency, plan, run
+from luthier.climb import diagnose as find_out_why
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
 from luthier.models.budget import Spent, spent_in
@@ -28,8 +29,10 @@ from luthier.release import export as exports
 from luthier.release.parity import Bar
 from luthier.report import auditing, receipt, render
 from luthier.report.calculator import calculate, page_numbers
+from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
+from luthier.report.waiting import latency_sentence
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
@@ -178,19 +181,30 @@ def cost(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key: economics.monthly_requests=3e6. Repeatable."),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Where to write the page with sliders; it works offline.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure, too, how long requests wait for what the last run chose.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
     found = calculate(task, changes or (), today=_today())
+    latency = {}
+    if probe:
+        with Ladder(_stderr()).watching() as telling:
+            latency = measure_latency(_load(task), listen=telling)
     if html is not None:
         _write(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
         _say(f"page: {html}")
     if as_json:
-        _print_json({"schema": 1, "task": found.name, "run": found.run, **found.told})
+        _print_json(
+            {"schema": 1, "task": found.name, "run": found.run, **found.told, **({"latency": latency} if probe else {})}
+        )
         return
     _say(f"with what the run of {found.run} measured" if found.run else "without a run: only what is stated is priced")
     for line in receipt.cost_lines(found.told):
         print(line)
+    if latency:
+        print(f"\nHow long requests wait for {latency['candidate']}:\n  {latency_sentence(latency)}")
 
 
 @app.command()
@@ -251,6 +265,30 @@ def forecast(
         _print_json({"schema": 1, "task": loaded.spec.name, **found})
     else:
         _print_forecast(found)
+
+
+@app.command()
+def diagnose(
+    task: TaskPath = TASK_FILE,
+    rung: Annotated[
+        str | None, typer.Option(help="Which rung that asks a model; the first one of the ladder by default.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=30, help="How many failures to look for on dev; [diagnose] says by default.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say why a rung misses: what repairs its failures on dev, and what to do about it."""
+    loaded = _load(task)
+    if examples is not None:
+        loaded = replace(loaded, diagnosing=replace(loaded.diagnosing, examples=examples))
+    with Ladder(_stderr()).watching() as telling:
+        found = find_out_why(loaded, rung, listen=telling)
+    if as_json:
+        _print_json({"schema": 1, "task": loaded.spec.name, **found})
+        return
+    for line in diagnosis_lines(found):
+        print(line)
 
 
 @app.command()
@@ -433,6 +471,8 @@ def _print_verdict(verdict: Verdict) -> None:
     print_table(console, verdict.candidates, verdict.task.target, verdict.chosen)
     console.print()
     console.print(verdict.sentence, style="bold")
+    if verdict.diagnosis:
+        console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
     for flip in verdict.flips:
         console.print(f"  {flip}.")
     if any(each["worse"] for each in verdict.slices.get("compared", ())):

@@ -96,15 +96,29 @@ class Constraints:
     """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
 
     `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence. `licences`: those that a model
-    may have, empty: any. The ceilings are in US dollars and need `[economics]`; None: there is none.
+    may have, empty: any; `licence_of`: those that the files of a model do not say. The ceilings are in US dollars and
+    need `[economics]`; None: there is none. The limits of latency hold at `requests_per_s` (None: those of
+    `[economics]`), `concurrency` of them at the same moment.
     """
 
     local_only: bool = False
     allow_unknown_licence: bool = False
     licences: tuple[str, ...] = ()
+    licence_of: Mapping[str, str] = field(default_factory=dict)
     usd_per_1k_requests: float | None = None
     usd_per_month: float | None = None
     usd_to_start: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    requests_per_s: float | None = None
+    concurrency: int = 1
+
+    @property
+    def latency_ms(self) -> dict[str, float]:
+        """The most milliseconds by quantile, "p50", "p95" or "p99", where there is a limit."""
+        given = {"p50": self.latency_p50_ms, "p95": self.latency_p95_ms, "p99": self.latency_p99_ms}
+        return {name: most for name, most in given.items() if most is not None}
 
 
 # ---------------------------------------------------------------- models
@@ -362,6 +376,19 @@ class Economics:
     preparation_share: float | None = None
     trials: int = 1
     months_between_changes: float = 0.0
+    change_hours: Mapping[Family, float] = field(default_factory=dict)
+    labels_per_change: int = 0
+    tasks: int = 1
+    tasks_per_tune: int = 1
+    embedding_model: str | None = None
+    retrieval_usd_per_request: float = 0.0
+    index_usd_per_month: float = 0.0
+    judge_share: float = 0.0
+    judge_model: str | None = None
+    judge_tokens: tuple[float, float] | None = None
+    labels_per_day: float | None = None
+    deployment_days: Mapping[Family, float] = field(default_factory=dict)
+    probe_latency: bool = False
     options: tuple[Option, ...] = ()
     prices: tuple[Price, ...] = ()
 
@@ -602,7 +629,9 @@ class EvalRun:
     raced has no rows and a `not_measured` reason. `consistency` says how often its answers stay the same on dev, where
     that was measured. `remote`: its inputs left this machine; `guarded`: fitting changed a
     model's weights; `licences` are those of the local models that it runs, by their names, None where nobody knows;
-    `by_token`: the model that answers stands behind an endpoint, which takes its price for tokens.
+    `by_token`: the model that answers stands behind an endpoint, which takes its price for tokens; `latency`: what a
+    probe of waiting times measured (`evaluate.latency.Probed.plain`), and `elsewhere`: the machine it is to run on,
+    where that is not this one.
     """
 
     candidate: Candidate
@@ -625,6 +654,7 @@ class EvalRun:
     guard: Mapping[str, Any] | None = None
     licences: Mapping[str, str | None] = field(default_factory=dict)
     by_token: bool = False
+    latency: Mapping[str, Any] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -674,6 +704,7 @@ class CandidateResult:
     rates: Mapping[str, Estimate] = field(default_factory=dict)
     guard: Mapping[str, Any] | None = None
     slice_targets: tuple[Mapping[str, Any], ...] = ()
+    latency: Mapping[str, Any] | None = None
 
 
 # ---------------------------------------------------------------- the task
@@ -748,6 +779,15 @@ class GuardRules:
     task_examples: int = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosing:
+    """Whether and how a run finds out why candidates miss: `[diagnose]` in luthier.toml says what each is."""
+
+    off: bool = False
+    skip: bool = True
+    examples: int = 64
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """What is wanted, without the data: all that a rung may know besides train and dev.
@@ -820,6 +860,7 @@ class Task:
     file: Path | None = None  # the luthier.toml it was read from
     economics: Economics | None = None  # what it is worth: not part of what is measured either
     documents: Documents | None = None
+    diagnosing: Diagnosing = Diagnosing()  # not part of what is measured of a candidate
 
 
 # ---------------------------------------------------------------- what a verdict knows

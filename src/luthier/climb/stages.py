@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from luthier.climb.ahead import after_misses, forecast_asked
+from luthier.climb.ahead import after_misses
 from luthier.climb.auditing import audited
+from luthier.climb.diagnosing import why_it_misses
 from luthier.climb.fits import CannotFit, fitted
 from luthier.climb.guarding import guarded, guarded_against
 from luthier.climb.plan import plan
 from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
-from luthier.climb.workshop import Clock, Workshop, now
+from luthier.climb.waiting import with_latency
+from luthier.climb.workshop import Clock, Workshop, now, terminable
 from luthier.errors import MissingExtra, Stopped, StoreError
 from luthier.evaluate import outlook, slices
 from luthier.evaluate.race import Judgement, judge, race
@@ -31,7 +31,7 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder
 from luthier.store import RunRecord
 from luthier.task import load_task
-from luthier.types import Candidate, EvalRun, Event, Listener, Rung, Task, Usage, digest, silent
+from luthier.types import Candidate, EvalRun, Event, Listener, Outcome, Rung, Task, Usage, digest, silent
 
 
 @dataclass(frozen=True)
@@ -76,30 +76,6 @@ def run(
         climb.shop.close()
 
 
-def look_ahead(
-    task: Task | str | os.PathLike[str],
-    rung: str | None = None,
-    *,
-    models: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
-) -> dict[str, Any]:
-    """The forecast of one rung as plain values (`report.forecasts.told`): its score with two and four times the data.
-
-    Without a name: the best candidate of the last run that learns from examples, else the last such rung of the ladder.
-    What was measured is kept: interrupted, the same call goes on. Errors: SpecError for a rung that is not on the
-    ladder, DataError for too few examples, Stopped, LuthierError.
-    """
-    loaded = task if isinstance(task, Task) else load_task(Path(task))
-    shop = Workshop(loaded, dict(models or {}), listen)
-    try:
-        with shop.store.lock(), _terminable():
-            return forecast_asked(shop, rung)
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", done="the fits that were measured are kept") from None
-    finally:
-        shop.close()
-
-
 class _Climb:
     """One climb: the task, the store, and what has been measured so far."""
 
@@ -112,12 +88,13 @@ class _Climb:
         self.forecasts: list[dict[str, Any]] = []
         self.not_forecast: list[str] = []
         self.audit: dict[str, Any] = {}
+        self.diagnosis: dict[str, Any] = {}
         self.pricing = Pricing.of(task, clock().date())
         self.choosable: list[str] = []  # which meet the target and may be chosen, in ladder order
 
     def verdict(self) -> Verdict:
         shop, store = self.shop, self.shop.store
-        with store.lock(), _terminable():
+        with store.lock(), terminable():
             started = time.perf_counter()
             rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, shop.shelf.given)
@@ -128,6 +105,7 @@ class _Climb:
                 self.others = guarded_against(self.task)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+                self._diagnose(rung, self.runs[-1])
             self.runs = with_consistency(shop, self.runs)
             if self.winner is None:
                 self.forecasts, self.not_forecast = after_misses(shop, rungs, self.runs)
@@ -174,6 +152,8 @@ class _Climb:
             reason = self._no_bargain(rung, candidate)
             if reason is not None:
                 return self._finished(replace(empty, not_measured=reason))
+        if rung.name in self.skips:
+            return self._finished(replace(empty, not_measured=self.skips[rung.name]))
         if self.pricing is not None and self.shop.by_token(rung):
             self.pricing.check(candidate.model)
         try:
@@ -223,7 +203,25 @@ class _Climb:
             exhaustive=self.options.exhaustive,
             goes_on=lambda run: slices.undecided(run, spec),
         )
-        return self._finished(guarded(self.shop, self.others, predictor, raced))
+        safe = guarded(self.shop, self.others, predictor, raced)
+        return self._finished(with_latency(self.shop, self.pricing, rung, safe))
+
+    def _diagnose(self, rung: Rung, run: EvalRun) -> None:
+        """Why the first rung that asks a model misses, where nothing simpler meets the target."""
+        rules = self.task.diagnosing
+        if rules.off or self.winner is not None or self.diagnosis or not run.rows or "prompted" not in rung.roles:
+            return
+        spec = self.task.spec
+        if judge(run, spec.target, spec.label_names).outcome is Outcome.DOES_NOT_MEET:
+            self.diagnosis = why_it_misses(self.shop, run.candidate)
+
+    @property
+    def skips(self) -> Mapping[str, str]:
+        """The rungs that cannot reach the target, by the diagnosis, each with the reason; none where all are wanted."""
+        if not self.task.diagnosing.skip or self.options.all_rungs or self.options.exhaustive:
+            return {}
+        found: Mapping[str, str] = self.diagnosis.get("skips", {})
+        return found
 
     def _no_bargain(self, rung: Rung, candidate: Candidate) -> str | None:
         """Why it is not worth racing another candidate after one that meets the target; None where it may be."""
@@ -306,6 +304,7 @@ class _Climb:
             forecasts=tuple(self.forecasts),
             findings=self.task.findings,
             audit=self.audit,
+            diagnosis=self.diagnosis,
             spend={
                 "examples_scored": sum(len(run.rows) for run in raced),
                 "examples_available": len(self.task.test) * len(raced),
@@ -322,21 +321,3 @@ def item_hashes(task: Task) -> list[str]:
     source = task.findings.get("test_sha256", task.findings.get("data_sha256", ""))
     asked = [digest("input", example.input) for example in task.test.order]
     return asked + [digest("row", source, example.id) for example in task.test.order]
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill (SIGTERM) stop the climb like Ctrl-C does, where signals can be caught at all."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from luthier.report.amounts import dollars
 from luthier.report.plain import percent
-from luthier.report.worth import dollars
 
 MOST_TICKS = 6
 STEPS = (1, 2, 2.5, 5, 10)

@@ -12,7 +12,8 @@ from luthier.economics.measured import measured
 from luthier.report import auditing, evidence, forgetting, why
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
-from luthier.report.questions import five_questions
+from luthier.report.questions import five_questions, trace
+from luthier.report.waiting import latency_sentence
 from luthier.types import CandidateResult, Estimate, EvalRun, Outcome, Target, Usage, VerdictFacts
 
 __all__ = ["VerdictFacts", "summarise", "verdict_json"]
@@ -168,6 +169,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "flips": facts.flips,
             "changes": facts.changes,
             "costs": facts.costs or None,
+            "trace": trace(five_questions(facts)),
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
             **({"diagnosis": facts.diagnosis} if facts.diagnosis else {}),
@@ -218,6 +220,7 @@ def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
         "consistency": result.consistency,
         "guard": result.guard,
         **({"slice_targets": result.slice_targets} if result.slice_targets else {}),
+        **({"latency": result.latency} if result.latency else {}),
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
     }
@@ -333,7 +336,7 @@ def _shown(facts: VerdictFacts, result: CandidateResult, run: EvalRun | None) ->
         "more_sentence": more_sentence(result),
         "fit": _fit(run),
         "training": evidence.training(run),
-        "steady": steady_sentences(result.consistency),
+        "steady": [*steady_sentences(result.consistency), *filter(None, [latency_sentence(plain(result.latency))])],
         "forgetting": {
             "sentence": forgetting.summary_of(result.guard),
             "suites": forgetting.table(plain(result.guard)),

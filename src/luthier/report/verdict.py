@@ -14,11 +14,14 @@ from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
 from luthier.evaluate.slices import JudgedSlice, judged
 from luthier.report import render, summary
+from luthier.report.amounts import dollars
+from luthier.report.choosable import over_ceilings
 from luthier.report.forgetting import elsewhere, lost
 from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
 from luthier.report.slices import missed, not_shown, slices_of, targets_told
-from luthier.report.worth import dollars, over_ceilings
+from luthier.report.waiting import too_slow
+from luthier.task.licences import BASE_OF, allows
 from luthier.types import (
     CandidateResult,
     Constraints,
@@ -145,29 +148,39 @@ def eligibility(
         return Eligibility("unknown")
     if constraints.local_only and run.remote:
         return Eligibility("no", blocked_by=("local_only",))
-    blocked = (*_licences(run, constraints), *over_ceilings(cost or {}, constraints), *missed(slices))
+    slow, unshown = too_slow(run.latency, constraints)
+    unlicensed, let_through = _licences(run, constraints)
+    blocked = (*unlicensed, *over_ceilings(cost or {}, constraints), *slow, *missed(slices))
     if blocked:
         return Eligibility("no", blocked_by=blocked)
-    guarded = _by_guard(run.guard) if run.guarded else Eligibility("yes")
-    if guarded.answer == "no" or not not_shown(slices):
-        return guarded
-    return Eligibility("unknown", unsettled=(*guarded.unsettled, *not_shown(slices)))
+    found = _by_guard(run.guard) if run.guarded else Eligibility("yes")
+    if found.answer == "no":
+        return found
+    unshown = (*unshown, *not_shown(slices))
+    answer: Eligible = "unknown" if unshown else found.answer
+    return Eligibility(answer, unsettled=(*found.unsettled, *unshown, *let_through))
 
 
-def _licences(run: EvalRun, constraints: Constraints) -> tuple[str, ...]:
-    """Which models have a licence that is not on the list, or one that nobody knows."""
-    allowed = {name.lower() for name in constraints.licences}
-    if not allowed:
-        return ()
-    unknown = [name for name, licence in run.licences.items() if licence is None]
-    wrong = [
-        f"licences: {name} has {licence}, allowed are {', '.join(sorted(constraints.licences))}"
-        for name, licence in run.licences.items()
-        if licence is not None and licence.lower() not in allowed
-    ]
-    if constraints.allow_unknown_licence:
-        return tuple(wrong)
-    return (*wrong, *(f"licences: nobody knows that of {name}" for name in unknown))
+def _licences(run: EvalRun, constraints: Constraints) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which models, or bases of models, have a licence that is not on the list or that nobody knows; and which of
+    those were let through, or were only stated."""
+    if not constraints.licences:
+        return (), ()
+    blocked, said = [], []
+    for name, found in run.licences.items():
+        stated = constraints.licence_of.get(name.split(BASE_OF)[0])
+        licence = found or stated
+        if licence is None:
+            line = f"licences: nobody knows that of {name}"
+            if constraints.allow_unknown_licence:
+                said.append(f"{line}, which allow_unknown_licence lets through")
+            else:
+                blocked.append(line)
+        elif not allows(constraints.licences, licence):
+            blocked.append(f"licences: {name} has {licence}, allowed are {', '.join(sorted(constraints.licences))}")
+        elif found is None:
+            said.append(f"licences: {name} has {licence} by [constraints] licence_of alone")
+    return tuple(blocked), tuple(said)
 
 
 def _by_guard(guard: Mapping[str, Any] | None) -> Eligibility:
@@ -224,6 +237,7 @@ def _result(
         rates=rates(run, task),
         guard=run.guard,
         slice_targets=targets_told(run, slices, task),
+        latency=run.latency,
     )
 
 

@@ -2,6 +2,7 @@
 
     sequences   right-or-wrong scores: bernoulli_sequence, finite_sequence, target_evidence
     betting     scores in [0, 1]: betting_sequence, betting_evidence
+    quantiles   quantile, of observations that may depend on their neighbours
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
     apart       a part against the rest: difference, interval, a test given the scores
     bootstrap   figures that are no mean: confusion_bootstrap
@@ -40,6 +41,7 @@ from luthier.stats.power import (
     posterior_decision,
     smallest_detectable_effect,
 )
+from luthier.stats.quantiles import Quantile, fewest, quantile
 from luthier.stats.sequences import (
     bernoulli_excludes,
     bernoulli_interval,
@@ -57,6 +59,7 @@ __all__ = [
     "LearningCurve",
     "NonInferiority",
     "PairedDifference",
+    "Quantile",
     "apart",
     "bernoulli_excludes",
     "bernoulli_interval",
@@ -71,6 +74,7 @@ __all__ = [
     "decision_probabilities",
     "evidence_at",
     "expected_examples",
+    "fewest",
     "fewest_to_prove",
     "finite_excludes",
     "finite_sequence",
@@ -84,6 +88,7 @@ __all__ = [
     "paired_difference",
     "pooled_bootstrap",
     "posterior_decision",
+    "quantile",
     "sample_size",
     "smallest_detectable_effect",
     "target_evidence",

@@ -27,7 +27,10 @@ from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec,
 _LARGE_CLUSTER = 0.1
 _FEW_TEST_EXAMPLES = 5
 # constraints that choose among what was measured, and change nothing of it
-CHOOSING = ("licences", "usd_per_1k_requests", "usd_per_month", "usd_to_start")
+CHOOSING = (
+    *("licences", "licence_of", "usd_per_1k_requests", "usd_per_month", "usd_to_start"),
+    *("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "requests_per_s", "concurrency"),
+)
 
 
 def load_task(path: str | Path) -> Task:
@@ -71,6 +74,7 @@ def load_task(path: str | Path) -> Task:
         file=file.resolve(),
         economics=settings.economics,
         documents=documents,
+        diagnosing=settings.diagnosing,
     )
 
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
+from luthier.task.constraining import ConstraintsSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS, rungs_for
 from luthier.task.source import DataSection
-from luthier.task.spec import RUNG_NAMES, ConstraintsSection, File, ModelsSection, SplitSection
+from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
 from luthier.task.worth import economics_noun
 from luthier.types import (
     Constraints,
+    Diagnosing,
     Economics,
     Endpoint,
     GuardRules,
@@ -59,6 +61,7 @@ class Settings:
     limits: Limits
     cached: bool
     forecast_seconds: float
+    diagnosing: Diagnosing
     economics: Economics | None
     documents: DocumentsSection | None
     slices: SliceRules
@@ -106,6 +109,7 @@ def settings(file: File, where: str) -> Settings:
         limits=file.limits.noun(),
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
+        diagnosing=file.diagnose.noun(),
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
         slices=file.slices.noun(),
