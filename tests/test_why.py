@@ -165,6 +165,6 @@ def test_the_question_about_knowledge_is_answered_by_the_diagnosis() -> None:
     cause = {**why_sample.diagnosis()["causes"][0], "cause": "knowledge"}
     assert asked(causes=[cause])["answer"] == "Yes."
     assert "44.0 % [31.0, 57.0]" in asked(causes=[cause])["because"]
-    assert asked(causes=[{**cause, "supported": False}])["answer"] == "Not that could be shown."
+    assert asked(causes=[{**cause, "supported": False}])["answer"] == "Not shown."
     assert asked()["answer"] == "Not measured."
     assert "too few" in asked(causes=[], abstained="too few wrong answers")["because"]

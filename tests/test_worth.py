@@ -262,8 +262,10 @@ def test_where_nothing_is_chosen_the_next_steps_stand_in_the_order_of_their_wort
     verdict = luthier.run(priced_task(tmp_path, more, rungs=("majority",), at_least=0.9), models=models())
     assert verdict.chosen is None
     steps = verdict.to_dict()["costs"]["next_steps"]
-    worth = [step["worth"] for step in steps]
+    worth = [step["worth"] for step in steps if step["worth"] is not None]
     assert worth == sorted(worth, reverse=True)
+    assert len(worth) >= 2
+    assert all(step["worth"] is None for step in steps[len(worth) :]), "what nobody measured stands last"
     large = next(step for step in steps if "large" in step["what"])
     gain = 0.95 - next(result for result in verdict.candidates).estimate.mean  # type: ignore[union-attr]
     assert large["worth"] == pytest.approx(gain * 1e6 * 12 * 0.05 - 100)
