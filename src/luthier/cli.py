@@ -445,6 +445,8 @@ def _print_verdict(verdict: Verdict) -> None:
     print_table(console, verdict.candidates, verdict.task.target, verdict.chosen)
     console.print()
     console.print(verdict.sentence, style="bold")
+    for line in verdict.costs.get("sentences", ()):
+        console.print(line)
     for flip in verdict.flips:
         console.print(f"  {flip}.")
     for step in verdict.costs.get("next_steps", ()):
