@@ -12,7 +12,7 @@ from typing import Any
 from scipy import stats
 
 from luthier.economics.calculation import Calculation
-from luthier.economics.cost import Accuracy
+from luthier.economics.cost import Accuracy, Way
 from luthier.economics.measured import family_of
 from luthier.report.amounts import dollars
 from luthier.report.plain import count, level, percent, points
@@ -26,8 +26,9 @@ HALF_WIDTH = 1.959963984540054  # standard errors in half of a 95 % interval
 def next_steps(facts: VerdictFacts, found: Calculation) -> list[dict[str, Any]]:
     """Steps with their expected gain in right answers, the chance that they reach the target, cost and worth.
 
-    `worth` is what the gain saves in wrong answers over the horizon, less the cost; None where wrong answers or labels
-    have no price: then the chance decides the order, and then the cost. Empty where something is chosen.
+    `worth` is what the gain saves in wrong answers over the horizon, less the cost; of another way, what all of it
+    costs less than the best candidate over the horizon. None where wrong answers or labels have no price: then the
+    chance decides the order, and then the cost. Empty where something is chosen.
     """
     if facts.chosen is not None:
         return []
@@ -35,7 +36,7 @@ def next_steps(facts: VerdictFacts, found: Calculation) -> list[dict[str, Any]]:
     known += _remedies(facts, found)
     steps = [*known, *_untried(facts, known)]
     for step in steps:
-        step["worth"] = _worth(step, found)
+        step.setdefault("worth", _worth(step, found))
         step["sentence"] = _sentence(step)
     return sorted(steps, key=_order)
 
@@ -48,6 +49,13 @@ def _order(step: Mapping[str, Any]) -> tuple[bool, bool, float, float, float]:
 
 def _best(facts: VerdictFacts) -> float:
     return max((result.estimate.mean for result in facts.candidates if result.estimate), default=0.0)
+
+
+def _best_way(facts: VerdictFacts, found: Calculation) -> Way | None:
+    """The best candidate as a way: what a step is compared with."""
+    means = {result.candidate.name: result.estimate.mean for result in facts.candidates if result.estimate}
+    ways = [way for way in found.ways if way.name in means]
+    return max(ways, key=lambda way: means[way.name], default=None)
 
 
 def _proof(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]]:
@@ -94,6 +102,8 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
         if way.kind not in ("option", "today") or way.accuracy is None:
             continue
         verb = "stay with today's process" if way.kind == "today" else "race"
+        best = _best_way(facts, found)
+        more = None if best is None else found.month(way) - found.month(best)
         yield {
             "what": f"{verb}: {way.name}, stated at {percent(way.accuracy.mean)}",
             "gain": way.accuracy.mean - _best(facts),
@@ -101,6 +111,9 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
             "gain_high": way.accuracy.high - _best(facts),
             "p_target": _above(way.accuracy, facts.task.target.at_least),
             "cost": float(way.numbers().once),
+            "more_a_month": more,
+            "beside": None if best is None else best.name,
+            "worth": None if best is None or not found.counting else float(found.total(best)) - float(found.total(way)),
             "basis": "stated",
         }
 
@@ -202,6 +215,9 @@ def _sentence(step: Mapping[str, Any]) -> str:
         parts.append(f"{points(step['gain'])} points{span}")
     unknown = "cost unknown (engineering_hours)" if step.get("rungs") is not None else "cost unknown (usd_per_label)"
     parts.append(unknown if step["cost"] is None else f"costs {dollars(step['cost'])}")
+    more = step.get("more_a_month")
+    if more is not None and abs(more) >= 0.01:
+        parts.append(f"{dollars(abs(more))} a month {'more' if more > 0 else 'less'} than {step['beside']}")
     if step["worth"] is not None and abs(step["gain"]) >= 5e-4:
         parts.append(f"expected to be worth {dollars(step['worth'])}")
     return f"{what}: {', '.join(parts)}" + (" (as stated)" if step["basis"] == "stated" else "")
