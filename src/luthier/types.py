@@ -702,6 +702,15 @@ class GuardRules:
     task_examples: int = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosing:
+    """Whether and how a run finds out why candidates miss: `[diagnose]` in luthier.toml says what each is."""
+
+    off: bool = False
+    skip: bool = True
+    examples: int = 64
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """What is wanted, without the data: all that a rung may know besides train and dev.
@@ -773,6 +782,7 @@ class Task:
     file: Path | None = None  # the luthier.toml it was read from
     economics: Economics | None = None  # what it is worth: not part of what is measured either
     documents: Documents | None = None
+    diagnosing: Diagnosing = Diagnosing()  # not part of what is measured of a candidate
 
 
 # ---------------------------------------------------------------- what a verdict knows
@@ -785,7 +795,8 @@ class VerdictFacts:
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
     `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
-    data was not audited; `changes` say what moved since the last run.
+    data was not audited; `diagnosis` says why the misses are missed, empty where nobody looked; `changes` say what
+    moved since the last run.
     """
 
     task: TaskSpec
@@ -802,6 +813,7 @@ class VerdictFacts:
     spend: Mapping[str, Any] = field(default_factory=dict)
     forecasts: tuple[Mapping[str, Any], ...] = ()
     audit: Mapping[str, Any] = field(default_factory=dict)
+    diagnosis: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from luthier.climb.ahead import after_misses, forecast_asked
 from luthier.climb.auditing import audited
+from luthier.climb.diagnosing import diagnosis_asked, why_it_misses
 from luthier.climb.fits import CannotFit, fitted
 from luthier.climb.guarding import guarded, guarded_against
 from luthier.climb.plan import plan
@@ -31,7 +32,7 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder
 from luthier.store import RunRecord
 from luthier.task import load_task
-from luthier.types import Candidate, EvalRun, Event, Listener, Rung, Task, Usage, digest, silent
+from luthier.types import Candidate, EvalRun, Event, Listener, Outcome, Rung, Task, Usage, digest, silent
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,30 @@ def look_ahead(
         shop.close()
 
 
+def diagnose(
+    task: Task | str | os.PathLike[str],
+    rung: str | None = None,
+    *,
+    models: Mapping[str, Any] | None = None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """Why a rung misses, as plain values (docs/diagnosis.md says what each is).
+
+    Without a name: the first rung of the ladder that asks a prompted model. Only train and dev are looked at. What was
+    found is kept in the store, and each reply in the response cache: interrupted, the same call goes on. Errors:
+    SpecError for a rung that is not on the ladder or is no prompt, DataError, Stopped, LuthierError.
+    """
+    loaded = task if isinstance(task, Task) else load_task(Path(task))
+    shop = Workshop(loaded, dict(models or {}), listen)
+    try:
+        with shop.store.lock(), _terminable():
+            return diagnosis_asked(shop, rung)
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", done="the replies that came are kept") from None
+    finally:
+        shop.close()
+
+
 class _Climb:
     """One climb: the task, the store, and what has been measured so far."""
 
@@ -112,6 +137,7 @@ class _Climb:
         self.forecasts: list[dict[str, Any]] = []
         self.not_forecast: list[str] = []
         self.audit: dict[str, Any] = {}
+        self.diagnosis: dict[str, Any] = {}
         self.pricing = Pricing.of(task, clock().date())
         self.choosable: list[str] = []  # which meet the target and may be chosen, in ladder order
 
@@ -128,6 +154,7 @@ class _Climb:
                 self.others = guarded_against(self.task)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+                self._diagnose(rung, self.runs[-1])
             self.runs = with_consistency(shop, self.runs)
             if self.winner is None:
                 self.forecasts, self.not_forecast = after_misses(shop, rungs, self.runs)
@@ -172,6 +199,8 @@ class _Climb:
             reason = self._no_bargain(rung, candidate)
             if reason is not None:
                 return self._finished(replace(empty, not_measured=reason))
+        if rung.name in self.skips:
+            return self._finished(replace(empty, not_measured=self.skips[rung.name]))
         if self.pricing is not None and self.shop.by_token(rung):
             self.pricing.check(candidate.model)
         try:
@@ -214,6 +243,23 @@ class _Climb:
         spec = self.task.spec
         raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
         return self._finished(guarded(self.shop, self.others, predictor, raced))
+
+    def _diagnose(self, rung: Rung, run: EvalRun) -> None:
+        """Why the first rung that asks a model misses, where nothing simpler meets the target."""
+        rules = self.task.diagnosing
+        if rules.off or self.winner is not None or self.diagnosis or not run.rows or "prompted" not in rung.roles:
+            return
+        spec = self.task.spec
+        if judge(run, spec.target, spec.label_names).outcome is Outcome.DOES_NOT_MEET:
+            self.diagnosis = why_it_misses(self.shop, run.candidate)
+
+    @property
+    def skips(self) -> Mapping[str, str]:
+        """The rungs that cannot reach the target, by the diagnosis, each with the reason; none where all are wanted."""
+        if not self.task.diagnosing.skip or self.options.all_rungs or self.options.exhaustive:
+            return {}
+        found: Mapping[str, str] = self.diagnosis.get("skips", {})
+        return found
 
     def _no_bargain(self, rung: Rung, candidate: Candidate) -> str | None:
         """Why it is not worth racing another candidate after one that meets the target; None where it may be."""
@@ -295,6 +341,7 @@ class _Climb:
             forecasts=tuple(self.forecasts),
             findings=self.task.findings,
             audit=self.audit,
+            diagnosis=self.diagnosis,
             spend={
                 "examples_scored": sum(len(run.rows) for run in raced),
                 "examples_available": len(self.task.test) * len(raced),

@@ -18,7 +18,6 @@ import numpy as np
 from luthier import stats
 from luthier.diagnose.effect import LEVEL, Change, Effect
 from luthier.diagnose.examine import Examination, Probed
-from luthier.diagnose.learned import classes
 from luthier.rungs.base import text_of
 from luthier.types import Task
 

@@ -83,6 +83,7 @@ class Examination:
     resampling: Resampling
     probed: list[Probed] = field(default_factory=list)
     not_probed: list[str] = field(default_factory=list)
+    failed: int = 0  # probes that were asked and failed: they may succeed another time
     learned: Learned | None = None
     usage: Usage = field(default_factory=Usage)
     noop: Floats = field(default_factory=lambda: np.zeros(0))
@@ -178,6 +179,7 @@ class _Examiner:
             raise
         except LuthierError as error:
             self.found.not_probed.append(f"{way.name}: {error.what}")
+            self.found.failed += 1
             return None
         return self._read(way, said, self.found.noop if control is None else control, asked)
 
@@ -203,6 +205,7 @@ class _Examiner:
             self.found.not_probed.append(
                 f"{way.name}: {answers.failed} of {len(said)} answers failed ({answers.error})"
             )
+            self.found.failed += 1
             return None
         base = self.sample.base
         right, scores, texts = np.array(base.right), np.array(base.scores), list(base.texts)

@@ -167,6 +167,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "costs": facts.costs or None,
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
+            **({"diagnosis": facts.diagnosis} if facts.diagnosis else {}),
             "provenance": facts.provenance,
         }
     )

@@ -66,6 +66,7 @@ def load_task(path: str | Path) -> Task:
         file=file.resolve(),
         economics=settings.economics,
         documents=documents,
+        diagnosing=settings.diagnosing,
     )
 
 

@@ -14,6 +14,7 @@ from luthier.task.spelling import suggest
 from luthier.task.worth import economics_noun
 from luthier.types import (
     Constraints,
+    Diagnosing,
     Economics,
     Endpoint,
     GuardRules,
@@ -58,6 +59,7 @@ class Settings:
     limits: Limits
     cached: bool
     forecast_seconds: float
+    diagnosing: Diagnosing
     economics: Economics | None
     documents: DocumentsSection | None
 
@@ -104,6 +106,7 @@ def settings(file: File, where: str) -> Settings:
         limits=file.limits.noun(),
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
+        diagnosing=file.diagnose.noun(),
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.diagnosing import DiagnoseSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
@@ -480,6 +481,7 @@ class File(Section):
     documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
+    diagnose: DiagnoseSection = Field(default=DiagnoseSection())
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
     economics: EconomicsSection | None = Field(default=None)
