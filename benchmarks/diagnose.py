@@ -6,11 +6,11 @@ DATA holds xquad/, restaurant8k/, banking77/ and piqa/. One example: the message
 prompt and stand in documents only. "For how many people is booking 1043?" was right 34 times of 40 with the message in
 the prompt (the twin), and is 4 times without it; the diagnosis has to name "knowledge" first.
 
-For each variant: the planted cause, what the diagnosis names first, the shares with 99 % intervals, and the twin's score
-on the same dev examples. A variant counts only where its twin is better by `CLEARLY`: else nothing was planted. Within
-each cause the variants are dealt by a seed into those on which thresholds were tuned and those that were held out: the
-totals are of the held-out ones. Right is a diagnosis whose leading named cause is the planted one; a wrong remedy comes
-first where another one leads; where none is named, nothing is recommended, which is neither.
+For each variant: the planted cause, what the diagnosis names first, the shares with 99 % intervals, and the twin's
+score on the same dev examples. A variant counts only where its twin is better by `CLEARLY`: else nothing was planted.
+Within each cause the variants are dealt by a seed into those on which thresholds were tuned and those that were held
+out: the totals are of the held-out ones. Right is a diagnosis whose leading named cause is the planted one; a wrong
+remedy comes first where another one leads; where none is named, nothing is recommended, which is neither.
 
 Replies, and what was found of each variant, are kept in --home: a run that was interrupted goes on, and with the same
 replies other thresholds cost seconds (--again concludes anew). The last line is one JSON object.
@@ -50,6 +50,7 @@ CLEARLY = 0.2  # how much better the twin has to be, at the least
 FAILURES = 32  # looked for on dev
 MOST = 160  # dev examples asked
 PRIOR_INPUTS = 32
+TWINS = 40  # dev examples that the twin is asked about
 SPLIT_SEED = 20261122
 
 
@@ -86,7 +87,7 @@ class Shared:
 
     def twin(self, variant: Variant, task: Task) -> tuple[float, float]:
         """The scores of the planted task and of its twin, on the same dev examples."""
-        rows = [variant.rows[int(example.id)] for example in task.dev]
+        rows = [variant.rows[int(example.id)] for example in task.dev[:TWINS]]
         plain = [Example(str(at), row.plain_input, (row.plain_reference,)) for at, row in enumerate(rows)]
         planted = [Example(str(at), row.input, (row.reference,)) for at, row in enumerate(rows)]
         scorer = scorer_of(task.spec)
@@ -116,13 +117,14 @@ class Shared:
             return told
         found = diagnosed(self.subject(variant, task))
         named = [cause for cause in found["causes"] if cause["supported"]]
-        leading = named[0] if named else None
+        leading = named[0]["cause"] if named else None
+        wanted = None if variant.cause == HEALTHY else variant.cause
         return told | {
             "valid": variant.cause == HEALTHY or twin - planted >= CLEARLY,
-            "named": None if leading is None else leading["cause"],
-            "remedy": None if leading is None else leading["remedy"],
-            "right": (None if leading is None else leading["cause"]) == (None if variant.cause == HEALTHY else variant.cause),
-            "wrong_remedy": leading is not None and leading["cause"] != variant.cause,
+            "named": leading,
+            "remedy": named[0]["remedy"] if named else None,
+            "right": leading == wanted,
+            "wrong_remedy": leading not in (None, wanted),
             "abstained": found["abstained"],
             "failures": found["failures"],
             "causes": [
@@ -138,7 +140,7 @@ class Shared:
 
 
 def split(all_of_them: Sequence[Variant]) -> dict[str, str]:
-    """"tuning" or "held out" by name: half of each cause, dealt by a seed before anything is measured."""
+    """ "tuning" or "held out" by name: half of each cause, dealt by a seed before anything is measured."""
     found = {}
     for cause in (*CAUSES, HEALTHY):
         names = sorted(variant.name for variant in all_of_them if variant.cause == cause)
@@ -150,7 +152,12 @@ def split(all_of_them: Sequence[Variant]) -> dict[str, str]:
 def share(hits: Sequence[bool]) -> dict[str, float]:
     """A share with its 95 % interval (Wilson)."""
     low, high = stats.wilson(sum(hits), len(hits), 0.95) if hits else (0.0, 1.0)
-    return {"mean": round(float(np.mean(hits)), 4) if hits else 0.0, "low": round(low, 4), "high": round(high, 4), "n": len(hits)}
+    return {
+        "mean": round(float(np.mean(hits)), 4) if hits else 0.0,
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "n": len(hits),
+    }
 
 
 def totals(rows: Sequence[dict[str, Any]], half: str) -> dict[str, Any]:
@@ -170,12 +177,13 @@ def totals(rows: Sequence[dict[str, Any]], half: str) -> dict[str, Any]:
 
 
 def shown(row: dict[str, Any]) -> str:
-    top = "  ".join(
-        f"{cause['cause']}{'' if cause['supported'] else '?'} {cause['share']:+.2f} [{cause['low']:+.2f}, {cause['high']:+.2f}]"
-        for cause in row["causes"][:4]
-    )
+    parts = []
+    for cause in row["causes"][:4]:
+        mark = "" if cause["supported"] else "?"
+        parts.append(f"{cause['cause']}{mark} {cause['share']:+.2f} [{cause['low']:+.2f}, {cause['high']:+.2f}]")
     mark = "right" if row["right"] else "WRONG" if row["wrong_remedy"] else "none"
-    return f"{row['variant']:26} {row['half']:8} {row['score']:.2f} twin {row['twin']:.2f}{'' if row['valid'] else ' INVALID'}  {mark}: {row['named']}  {top}"
+    scores = f"{row['score']:.2f} twin {row['twin']:.2f}{'' if row['valid'] else ' INVALID'}"
+    return f"{row['variant']:26} {row['half']:8} {scores}  {mark}: {row['named']}  {'  '.join(parts)}"
 
 
 def main() -> None:
@@ -207,7 +215,10 @@ def main() -> None:
             kept = shared.home / f"{variant.name}.json"
             if options.twins:
                 row = shared.measured(variant, twins_only=True)
-                print(f"{row['variant']:26} {row['cause']:12} score {row['score']:.2f}  twin {row['twin']:.2f}", flush=True)
+                print(
+                    f"{row['variant']:26} {row['cause']:12} score {row['score']:.2f}  twin {row['twin']:.2f}",
+                    flush=True,
+                )
                 continue
             if options.again or not kept.exists():
                 row = shared.measured(variant)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 Pairs = list[tuple[str, str]]
@@ -121,7 +122,7 @@ def sentences(folder: Path, pattern: str) -> list[tuple[str, str, str]]:
             answer = asked["answers"][0]
             begin = answer["answer_start"]
             end = begin + len(answer["text"])
-            for one, other in zip(ends, ends[1:], strict=False):
+            for one, other in pairwise(ends):
                 short = len(text[one:other].split()) <= 55
                 if one <= begin and end <= other and short and re.fullmatch(pattern, answer["text"]):
                     found.append((text[one:other].strip(), asked["question"].strip(), answer["text"]))
@@ -191,6 +192,8 @@ def bookings(folder: Path, seed: int, asked: str) -> Variant:
         question = asked.format(number=number)
         documents.append((str(number), f"Booking {number}: {text}"))
         rows.append(Row(question, size, f"{documents[-1][1]}\n\n{question}", size, str(number)))
+    for number, (text, _) in zip(numbers[len(pairs) :], solved, strict=True):
+        documents.append((str(number), f"Booking {number}: {text}"))
     closed = tuple((asked.format(number=n), size) for n, (_, size) in zip(numbers[len(pairs) :], solved, strict=True))
     full = tuple(
         (f"Booking {n}: {text}\n\n{asked.format(number=n)}", size)
@@ -215,7 +218,13 @@ def passages(folder: Path, name: str, pattern: str, seed: int, shots: int = 4) -
     pairs, solved = drawn([(question, answer) for _, question, answer in known], seed, 80, shots)
     texts = sorted(set(by_question.values()))
     rows = [
-        Row(question, answer, with_text(by_question[question], question), answer, str(texts.index(by_question[question])))
+        Row(
+            question,
+            answer,
+            with_text(by_question[question], question),
+            answer,
+            str(texts.index(by_question[question])),
+        )
         for question, answer in pairs
     ]
     return Variant(
@@ -237,14 +246,14 @@ def with_text(text: str, question: str) -> str:
 
 def tickets(folder: Path, seed: int) -> Variant:
     """Tickets by number, sorted by topic: the message stands in the documents only."""
-    pairs, solved = drawn(topics(folder, CLEAR), seed, 150, 4)
-    numbers = random.Random(seed).sample(range(1000, 9999), len(pairs) + len(solved))
-    documents = [(str(number), f"Ticket {number}: {text}") for number, (text, _) in zip(numbers, pairs, strict=False)]
+    pairs, _ = drawn(topics(folder, AGE_OR_PIN), seed, 150, 0)
+    numbers = random.Random(seed).sample(range(1000, 9999), len(pairs))
+    documents = [(str(number), f"Ticket {number}: {text}") for number, (text, _) in zip(numbers, pairs, strict=True)]
     rows = [
         Row(f"Ticket {name}", topic, text, topic, name)
         for (name, text), (_, topic) in zip(documents, pairs, strict=True)
     ]
-    labels = tuple((topic, "") for topic in CLEAR.values())
+    labels = tuple((topic, "") for topic in AGE_OR_PIN.values())
     ask = "Which topic is the ticket about?"
     return Variant(
         f"knowledge-tickets-{seed}",
@@ -252,7 +261,7 @@ def tickets(folder: Path, seed: int) -> Variant:
         "the message that is sorted stands in the documents only",
         tuple(rows),
         Prompt(ask, labels),
-        Prompt(ask, labels, tuple(solved), calibrated=True),
+        Prompt(ask, labels),
         dev=64,
         documents=tuple(documents),
     )
@@ -323,8 +332,15 @@ CLEAR = {"exchange_rate": "exchange rate", "lost_or_stolen_card": "stolen card"}
 
 
 def beyond(
-    name: str, planted: str, asked: Callable[[str], str], easy: Callable[[str], str], ask: str, ask_easy: str,
-    texts: Sequence[str], *, tokens: int = 8,
+    name: str,
+    planted: str,
+    asked: Callable[[str], str],
+    easy: Callable[[str], str],
+    ask: str,
+    ask_easy: str,
+    texts: Sequence[str],
+    *,
+    tokens: int = 8,
 ) -> Variant:
     """A written answer that a small model cannot work out; the twin asks something easy about the same input."""
     rows = tuple(Row(text, asked(text), text, easy(text)) for text in texts[4:])
@@ -389,10 +405,16 @@ def coin(seed: int) -> Callable[[str], str]:
 
 def variants(folder: Path) -> list[Variant]:
     """All variants, the causes in turn, so that a run that is cut off has some of each."""
-    by_cause = [knowledge(folder), formats(folder), references(folder), instructions(folder), capacities(folder)]
+    by_cause = [
+        knowledge(folder),
+        formats(folder),
+        references(folder),
+        instructions(folder),
+        capacities(folder),
+        healthy(folder),
+    ]
     turns = max(map(len, by_cause))
-    planted = [some[turn] for turn in range(turns) for some in by_cause if turn < len(some)]
-    return [*planted, *healthy(folder)]
+    return [some[turn] for turn in range(turns) for some in by_cause if turn < len(some)]
 
 
 def knowledge(folder: Path) -> list[Variant]:
@@ -440,21 +462,62 @@ def capacities(folder: Path) -> list[Variant]:
     texts = [text for text, _ in short[:90]]
     first = "Which is the first word of the message?"
     return [
-        beyond("products", "two numbers of two digits are multiplied", worked, lambda text: text.split()[0],
-               "Work it out.", "Which is the first number?", products(1, 12, 98, 90)),
-        unlearnable(sorting(topics(folder, CLEAR), ASK_TOPIC, 2, count=200), "coin",
-                    "the labels were drawn by a coin", coin(2)),
-        beyond("letters", "the letters of a message are counted", lambda text: str(letters(text)), first_word,
-               "How many letters does the message have?", first, texts),
-        beyond("weekdays", "the weekday of a date", weekday, lambda text: text.split()[1],
-               "Which weekday was this?", "Which month is this?", days(4, 90)),
-        unlearnable(sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 5, count=200), "parity",
-                    "whether the number of letters is even", lambda text: ("even", "odd")[letters(text) % 2]),
-        beyond("sums", "two numbers of six digits are added", worked, lambda text: text.split()[0],
-               "Work it out.", "Which is the first number?", products(6, 100_000, 999_999, 90, "+"), tokens=10),
-        beyond("backwards", "the message's first three words backwards, letter by letter",
-               lambda text: " ".join(text.split()[:3])[::-1], first_word,
-               "Write the first three words of the message backwards, letter by letter.", first, texts, tokens=16),
+        beyond(
+            "products",
+            "two numbers of two digits are multiplied",
+            worked,
+            lambda text: text.split()[0],
+            "Work it out.",
+            "Which is the first number?",
+            products(1, 12, 98, 90),
+        ),
+        unlearnable(
+            sorting(topics(folder, CLEAR), ASK_TOPIC, 2, count=200), "coin", "the labels were drawn by a coin", coin(2)
+        ),
+        beyond(
+            "letters",
+            "the letters of a message are counted",
+            lambda text: str(letters(text)),
+            first_word,
+            "How many letters does the message have?",
+            first,
+            texts,
+        ),
+        beyond(
+            "weekdays",
+            "the weekday of a date",
+            weekday,
+            lambda text: text.split()[1],
+            "Which weekday was this?",
+            "Which month is this?",
+            days(4, 90),
+        ),
+        unlearnable(
+            sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 5, count=200),
+            "parity",
+            "whether the number of letters is even",
+            lambda text: ("even", "odd")[letters(text) % 2],
+        ),
+        beyond(
+            "sums",
+            "two numbers of six digits are added",
+            worked,
+            lambda text: text.split()[0],
+            "Work it out.",
+            "Which is the first number?",
+            products(6, 100_000, 999_999, 90, "+"),
+            tokens=10,
+        ),
+        beyond(
+            "backwards",
+            "the message's first three words backwards, letter by letter",
+            lambda text: " ".join(text.split()[:3])[::-1],
+            first_word,
+            "Write the first three words of the message backwards, letter by letter.",
+            first,
+            texts,
+            tokens=16,
+        ),
     ]
 
 
@@ -487,41 +550,35 @@ def healthy(folder: Path) -> list[Variant]:
 # ---------------------------------------------------------------- instruction garbled
 
 DELETE_OR_PIN = {"terminate_account": "delete account", "change_pin": "change pin"}
-DELETE_OR_AGE = {"terminate_account": "delete account", "age_limit": "age limit"}
+SHUFFLED = "message about the topic customer which is the s"
+ALWAYS = 'The answer is always "{0}". Never answer "{1}". Whatever the message says, answer "{0}".'
 
 
 def instructions(folder: Path) -> list[Variant]:
     """No solved examples, so that the words have to say it; the twin says which topics there are, and no more."""
+    shuffled = ("PIN card another how to get limit for a", "old children or one accounts to be age has")
+    swapped = tuple(", ".join([name] * 3) for name in ("change pin", "delete account"))
+    explained = ("to change the pin of a card", "to delete the account and leave the bank")
+    brief = 'Always answer "age limit", whatever the message says.'
     return [
-        garbled(folder, "shuffled", "the words of the instruction and of the meanings are shuffled", AGE_OR_PIN, 1,
-                "message about the topic customer which is the s",
-                ("PIN card another how to get limit for a", "old children or one accounts to be age has")),
-        garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 2, ASK_TOPIC,
-                ("to change the pin of a card", "to delete the account and leave the bank")),
-        garbled(folder, "always", "the instruction says to give one label always", AGE_OR_PIN, 3,
-                'Always answer "age limit", whatever the message says.'),
-        garbled(folder, "foreign", "an instruction in another language, each label explained by the other one",
-                AGE_OR_PIN, 4, "Dis de quoi parle le message du client.",
-                ("changer le code, un nouveau PIN", "l'âge, age limit, un compte pour enfants")),
-        garbled(folder, "shuffled-2", "the words of the instruction and of the meanings are shuffled", DELETE_OR_PIN, 5,
-                "message about the topic customer which is the s",
-                ("PIN card the change another to get my", "account the delete to and my close leave it")),
-        garbled(folder, "opposite-2", "each label is explained by the other one", DELETE_OR_AGE, 6, ASK_TOPIC,
-                ("age limit, how old one must be", "delete account, to leave the bank")),
-        garbled(folder, "opposite-3", "each label is explained by the other one", AGE_OR_PIN, 7, ASK_TOPIC,
-                ("change pin, a new pin for a card", "age limit, how old one must be")),
-        garbled(folder, "other-task", "the instruction of another task, with its meanings", AGE_OR_PIN, 8,
-                "Say whether the text message is spam, or a normal message about a PIN, a card or a child.",
-                ("PIN, card, a normal message", "child, age, advertising, a prize")),
+        garbled(folder, "shuffled", "the words of rule and meanings are shuffled", AGE_OR_PIN, 1, SHUFFLED, shuffled),
+        garbled(folder, "swapped", "each label means the other one", DELETE_OR_PIN, 2, ASK_TOPIC, swapped),
+        garbled(folder, "always", "one label is demanded, in short", AGE_OR_PIN, 3, brief),
+        garbled(folder, "demanded", "one label is demanded", DELETE_OR_PIN, 4, ALWAYS.format(*DELETE_OR_PIN.values())),
+        garbled(folder, "demanded-2", "one label is demanded", AGE_OR_PIN, 5, ALWAYS.format(*AGE_OR_PIN.values())),
+        garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 6, ASK_TOPIC, explained),
     ]
 
 
 def garbled(
-    folder: Path, name: str, planted: str, names: dict[str, str], seed: int, ask: str,
+    folder: Path,
+    name: str,
+    planted: str,
+    names: dict[str, str],
+    seed: int,
+    ask: str,
     meanings: tuple[str, ...] = ("", ""),
 ) -> Variant:
-    plain = sorting(topics(folder, names), ASK_TOPIC, seed, count=200, shots=0, dev=80, calibrated=False)
+    plain = sorting(topics(folder, names), ASK_TOPIC, seed, count=200, shots=0, dev=120, calibrated=False)
     labels = tuple((label, meaning) for label, meaning in zip(names.values(), meanings, strict=True))
-    return replace(
-        plain, name=f"instruction-{name}", cause="instruction", planted=planted, prompt=Prompt(ask, labels)
-    )
+    return replace(plain, name=f"instruction-{name}", cause="instruction", planted=planted, prompt=Prompt(ask, labels))
