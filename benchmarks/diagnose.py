@@ -3,8 +3,8 @@
     python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--show]
 
 DATA holds xquad/, restaurant8k/, banking77/ and piqa/. One example: the messages of bookings are taken out of the
-prompt and stand in documents only. "For how many people is booking 1043?" was right 34 times of 40 with the message in
-the prompt (the twin), and is 4 times without it; the diagnosis has to name "knowledge" first.
+prompt and stand in documents only. "For how many people is the table of Davina Freedman?" is right 24 times of 34 with
+her message in the prompt (the twin), and never without it; the diagnosis has to name "knowledge" first.
 
 For each variant: the planted cause, what the diagnosis names first, the shares with 99 % intervals, and the twin's
 score on the same dev examples. A variant counts only where its twin is better by `CLEARLY`: else nothing was planted.

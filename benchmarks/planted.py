@@ -1,6 +1,6 @@
 """Planted causes: tasks from real data with one defect each, and the same tasks without it (their twins).
 
-One example: "How many people is booking 1043 for?" cannot be answered without the message of that booking, which stands
+One example: "For how many people is the table of Davina Freedman?" cannot be answered without her message, which stands
 in the documents of the task: knowledge is missing. Its twin has the message in the prompt.
 
 Everything is drawn by seeds; nothing is measured here.
@@ -111,6 +111,20 @@ def sizes(folder: Path) -> Pairs:
     return sorted(found.items())
 
 
+def guests(folder: Path) -> list[str]:
+    """The full names that guests of the restaurant give."""
+    found = set()
+    for each in json.loads((folder / "restaurant8k" / "test.json").read_text(encoding="utf-8")):
+        spans = {label["slot"]: label["valueSpan"] for label in each.get("labels", ())}
+        if {"first_name", "last_name"} <= set(spans):
+            text = each["userInput"]["text"]
+            first, last = (
+                text[spans[k].get("startIndex", 0) : spans[k]["endIndex"]] for k in ("first_name", "last_name")
+            )
+            found.add(f"{first} {last}".title())
+    return sorted(found)
+
+
 def sentences(folder: Path, pattern: str) -> list[tuple[str, str, str]]:
     """(sentence, question, answer) of XQuAD: the sentence in which an answer stands that is of a form."""
     found = []
@@ -184,29 +198,22 @@ ASK_TOPIC = "Which topic is the customer's message about?"
 
 
 def bookings(folder: Path, seed: int, asked: str) -> Variant:
-    """Bookings by number: the message stands in the documents only."""
+    """Bookings by the guest's name: the message stands in the documents only."""
     pairs, solved = drawn(sizes(folder), seed, 100, 4)
-    numbers = random.Random(seed).sample(range(1000, 9999), len(pairs) + len(solved))
-    rows, documents = [], []
-    for number, (text, size) in zip(numbers, pairs, strict=False):
-        question = asked.format(number=number)
-        documents.append((str(number), f"Booking {number}: {text}"))
-        rows.append(Row(question, size, f"{documents[-1][1]}\n\n{question}", size, str(number)))
-    for number, (text, _) in zip(numbers[len(pairs) :], solved, strict=True):
-        documents.append((str(number), f"Booking {number}: {text}"))
-    closed = tuple((asked.format(number=n), size) for n, (_, size) in zip(numbers[len(pairs) :], solved, strict=True))
-    full = tuple(
-        (f"Booking {n}: {text}\n\n{asked.format(number=n)}", size)
-        for n, (text, size) in zip(numbers[len(pairs) :], solved, strict=True)
+    who = dict(
+        zip([*pairs, *solved], random.Random(seed).sample(guests(folder), len(pairs) + len(solved)), strict=True)
     )
+    notes = {pair: f"{name}: {pair[0]}" for pair, name in who.items()}
+    ask = {pair: asked.format(name=name) for pair, name in who.items()}
+    rows = [Row(ask[pair], pair[1], f"{notes[pair]}\n\n{ask[pair]}", pair[1], who[pair]) for pair in pairs]
     return Variant(
         f"knowledge-bookings-{seed}",
         "knowledge",
         "the message that a question is about stands in the documents only",
         tuple(rows),
-        Prompt(ASK_TEXT, shots=closed),
-        Prompt(ASK_TEXT, shots=full),
-        documents=tuple(documents),
+        Prompt(ASK_TEXT, shots=tuple((ask[pair], pair[1]) for pair in solved)),
+        Prompt(ASK_TEXT, shots=tuple((f"{notes[pair]}\n\n{ask[pair]}", pair[1]) for pair in solved)),
+        documents=tuple((who[pair], notes[pair]) for pair in who),
         max_tokens=5,
     )
 
@@ -245,26 +252,15 @@ def with_text(text: str, question: str) -> str:
 
 
 def tickets(folder: Path, seed: int) -> Variant:
-    """Tickets by number, sorted by topic: the message stands in the documents only."""
+    """Customers by name, sorted by the topic of their message, which stands in the documents only."""
     pairs, _ = drawn(topics(folder, AGE_OR_PIN), seed, 150, 0)
-    numbers = random.Random(seed).sample(range(1000, 9999), len(pairs))
-    documents = [(str(number), f"Ticket {number}: {text}") for number, (text, _) in zip(numbers, pairs, strict=True)]
-    rows = [
-        Row(f"Ticket {name}", topic, text, topic, name)
-        for (name, text), (_, topic) in zip(documents, pairs, strict=True)
-    ]
-    labels = tuple((topic, "") for topic in AGE_OR_PIN.values())
-    ask = "Which topic is the ticket about?"
-    return Variant(
-        f"knowledge-tickets-{seed}",
-        "knowledge",
-        "the message that is sorted stands in the documents only",
-        tuple(rows),
-        Prompt(ask, labels),
-        Prompt(ask, labels),
-        dev=64,
-        documents=tuple(documents),
-    )
+    names = random.Random(seed).sample(guests(folder), len(pairs))
+    documents = tuple((name, f"{name}: {text}") for name, (text, _) in zip(names, pairs, strict=True))
+    rows = tuple(Row(name, topic, text, topic, name) for name, (text, topic) in zip(names, pairs, strict=True))
+    prompt = Prompt("Which topic did the customer write about?", tuple((topic, "") for topic in AGE_OR_PIN.values()))
+    planted = "the message that is sorted stands in the documents only"
+    name = f"knowledge-tickets-{seed}"
+    return Variant(name, "knowledge", planted, rows, prompt, prompt, dev=64, documents=documents)
 
 
 # ---------------------------------------------------------------- format demanded
@@ -419,12 +415,12 @@ def variants(folder: Path) -> list[Variant]:
 
 def knowledge(folder: Path) -> list[Variant]:
     return [
-        bookings(folder, 1, "For how many people is booking {number}?"),
+        bookings(folder, 1, "For how many people is the table of {name}?"),
         passages(folder, "years", YEAR, 2),
-        bookings(folder, 3, "Booking {number}: how large is the party?"),
+        bookings(folder, 3, "How large is the party of {name}?"),
         tickets(folder, 4),
         passages(folder, "numbers", NUMBER, 5, shots=2),
-        bookings(folder, 6, "How many seats do we need for the guests of booking {number}?"),
+        bookings(folder, 6, "{name} has a booking. How many seats do we need?"),
     ]
 
 
