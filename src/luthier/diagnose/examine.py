@@ -130,6 +130,7 @@ class _Examiner:
         self.subject, self.working = subject, working
         self.replies: dict[str, Reply] = {}
         self.started = time.perf_counter()
+        self.lenient = Lenient.of([example.reference for example in subject.task.train])
 
     def examine(self) -> Examination | Sample | None:
         from luthier.diagnose.causes import FEWEST_FAILURES
@@ -182,6 +183,32 @@ class _Examiner:
             self.found.failed += 1
             return None
         return self._read(way, said, self.found.noop if control is None else control, asked)
+
+    def _ask_in_substance(self, way: Way) -> None:
+        """The same, with written answers read for what they say: a wordy answer too shows that a passage helped.
+
+        The control is read in the same way, and is at least what such answers hold by chance.
+        """
+        probed = self._ask(way)
+        if probed is None or self.subject.prompt.writing is None:
+            return
+        base = self.sample.base.right
+        noops = [np.maximum(each.right, self._same(each.texts)) for each in self.found.of("no-op")]
+        noop = np.mean(noops, axis=0) if noops else np.maximum(base, self._same(self.sample.base.texts))
+        chance = self._by_chance(probed.texts, self.lenient.same)
+        right = np.maximum(probed.right, self._same(probed.texts))
+        control = np.where(self.sample.failing, np.maximum(noop, chance), noop)
+        effect = self.found.resampling.effect(right, control, probed.asked)
+        self.found.probed[-1] = replace(probed, right=right, control=control, effect=effect)
+
+    def _same(self, texts: Sequence[str]) -> Floats:
+        """1 where a text says what a reference of its example says, else 0."""
+        return np.array(
+            [
+                float(any(self.lenient.same(text, reference) for reference in example.references))
+                for text, example in zip(texts, self.sample.examples, strict=True)
+            ]
+        )
 
     def _part(self, characters: int) -> Bools:
         """Which examples are asked about where a prompt has so many characters of its own: the same first ones always.
@@ -259,15 +286,10 @@ class _Examiner:
         if prompt.writing is None:
             self.found.not_probed.append("lenient scoring: the answer is always one of the labels")
             return
-        lenient = Lenient.of([example.reference for example in task.train])
-        same = [
-            any(lenient.same(text, reference) for reference in example.references)
-            for text, example in zip(base.texts, self.sample.examples, strict=True)
-        ]
-        right = np.maximum(base.right, np.array(same, dtype=np.float64))
+        right = np.maximum(base.right, self._same(base.texts))
         way = Way("lenient", "the same answers, read for what they say and not for how", "format", None)
         scores = np.maximum(base.scores, right)
-        self._keep(way, right, scores, base.texts, self._by_chance(base.texts, lenient.same), changes=False)
+        self._keep(way, right, scores, base.texts, self._by_chance(base.texts, self.lenient.same), changes=False)
         for held in probes.closed(prompt, classes(task)):
             self.working(held.title, len(self.found.probed), 0)
             said = held.predict(self.sample.examples)
@@ -293,7 +315,7 @@ class _Examiner:
         if ways[0].name != "oracle-context":
             self.found.not_probed.append("oracle context: nobody can tell which passage is right ([documents] oracle)")
         for way in ways:
-            self._ask(way)
+            self._ask_in_substance(way)
 
     def _asked_otherwise(self) -> None:
         prompt, task = self.subject.prompt, self.subject.task
