@@ -130,6 +130,7 @@ class _Examiner:
         self.subject, self.working = subject, working
         self.replies: dict[str, Reply] = {}
         self.started = time.perf_counter()
+        self.lenient = Lenient.of([example.reference for example in subject.task.train])
 
     def examine(self) -> Examination | Sample | None:
         from luthier.diagnose.causes import FEWEST_FAILURES
@@ -182,6 +183,32 @@ class _Examiner:
             self.found.failed += 1
             return None
         return self._read(way, said, self.found.noop if control is None else control, asked)
+
+    def _ask_in_substance(self, way: Way) -> None:
+        """The same, with written answers read for what they say: a wordy answer too shows that a passage helped.
+
+        The control is read in the same way, and is at least what such answers hold by chance.
+        """
+        probed = self._ask(way)
+        if probed is None or self.subject.prompt.writing is None:
+            return
+        base = self.sample.base.right
+        noops = [np.maximum(each.right, self._same(each.texts)) for each in self.found.of("no-op")]
+        noop = np.mean(noops, axis=0) if noops else np.maximum(base, self._same(self.sample.base.texts))
+        chance = self._by_chance(probed.texts, self.lenient.same)
+        right = np.maximum(probed.right, self._same(probed.texts))
+        control = np.where(self.sample.failing, np.maximum(noop, chance), noop)
+        effect = self.found.resampling.effect(right, control, probed.asked)
+        self.found.probed[-1] = replace(probed, right=right, control=control, effect=effect)
+
+    def _same(self, texts: Sequence[str]) -> Floats:
+        """1 where a text says what a reference of its example says, else 0."""
+        return np.array(
+            [
+                float(any(self.lenient.same(text, reference) for reference in example.references))
+                for text, example in zip(texts, self.sample.examples, strict=True)
+            ]
+        )
 
     def _part(self, characters: int) -> Bools:
         """Which examples are asked about where a prompt has so many characters of its own: the same first ones always.
@@ -259,15 +286,10 @@ class _Examiner:
         if prompt.writing is None:
             self.found.not_probed.append("lenient scoring: the answer is always one of the labels")
             return
-        lenient = Lenient.of([example.reference for example in task.train])
-        same = [
-            any(lenient.same(text, reference) for reference in example.references)
-            for text, example in zip(base.texts, self.sample.examples, strict=True)
-        ]
-        right = np.maximum(base.right, np.array(same, dtype=np.float64))
+        right = np.maximum(base.right, self._same(base.texts))
         way = Way("lenient", "the same answers, read for what they say and not for how", "format", None)
         scores = np.maximum(base.scores, right)
-        self._keep(way, right, scores, base.texts, self._by_chance(base.texts, lenient.same), changes=False)
+        self._keep(way, right, scores, base.texts, self._by_chance(base.texts, self.lenient.same), changes=False)
         for held in probes.closed(prompt, classes(task)):
             self.working(held.title, len(self.found.probed), 0)
             said = held.predict(self.sample.examples)
@@ -293,7 +315,7 @@ class _Examiner:
         if ways[0].name != "oracle-context":
             self.found.not_probed.append("oracle context: nobody can tell which passage is right ([documents] oracle)")
         for way in ways:
-            self._ask(way)
+            self._ask_in_substance(way)
 
     def _asked_otherwise(self) -> None:
         prompt, task = self.subject.prompt, self.subject.task
@@ -330,7 +352,7 @@ class _Examiner:
             return None
         any_right, any_other = np.array(sample.base.right), np.array(sample.base.right)
         rng = np.random.default_rng([self.subject.task.spec.seed, 29])
-        for at in np.flatnonzero(sample.failing):
+        for at in map(int, np.flatnonzero(sample.failing)):
             any_right[at] = self._any_right(sample.examples[at], texts[at])
             wrong = [
                 int(other)
@@ -358,7 +380,7 @@ class _Examiner:
         shares = np.exp(log_softmax(np.array(logprobs, dtype=np.float64), axis=1))
         once = 1.0 - (1.0 - shares) ** SAMPLES
         any_right, any_other = np.array(sample.base.right), np.array(sample.base.right)
-        for at in np.flatnonzero(sample.failing):
+        for at in map(int, np.flatnonzero(sample.failing)):
             names = {label: place for place, label in enumerate(labels)}
             right = [names[each] for each in sample.examples[at].references if each in names]
             said = names.get(sample.base.texts[at])

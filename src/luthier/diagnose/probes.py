@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from luthier.documents.library import DEPTH, Hit, Library
+from luthier.documents.library import DEPTH, Hit, Library, holds
 from luthier.evaluate.retrieval import first_right
 from luthier.rungs.base import instruction, text_of
 from luthier.rungs.instructed import telling_words, typical, wordings
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.reading import RULE, Look, ReadingPredictor
-from luthier.rungs.shots import FixedShots, NearestShots
+from luthier.rungs.shots import FixedShots, NearestShots, Shots
 from luthier.types import Example, Input, Prediction, Request, Task, TaskSpec
 
 NOOPS = 2  # rewordings: what they repair on average is what any rewording does
 FEW, MANY = 2, 8  # solved examples in a prompt
 SAMPLES = 8
 TEMPERATURE = 0.7  # Wang et al. 2023, section 3
-PASSAGES = 3
+PASSAGES = 1  # small models lose the thread among several; how many are best is for the rung to find
 LONGEST_SHOT = 1200  # characters: longer examples make no prompt of eight
 NEUTRAL = "Read the input and give the right answer."
 
@@ -157,16 +157,31 @@ class OracleReading:
 
 
 def contexts(prompt: PromptPredictor, library: Library, examples: Sequence[Example], spec: TaskSpec) -> list[Way]:
-    """The right passage before the input, then the passages that a search finds; the former only where it is known."""
-    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None)
+    """The right passage before the input, then what a search finds; the former only where it is known.
+
+    Solved examples get a passage too: after examples that answer from nothing a small model goes on to do so.
+    """
+    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None, shots=with_passages(prompt.shots, library))
     reader = ReadingPredictor(told, Look(library, "both", library.sizes[0], PASSAGES))
     size = PASSAGES * library.sizes[0]
-    ways = [Way("retrieved-context", f"the {PASSAGES} passages that a search finds", "retriever", reader, size)]
+    ways = [Way("retrieved-context", "the passage that a search finds first", "retriever", reader, size)]
     passages = right_passages(library, examples, open_ended=spec.kind == "generation")
     if passages:
         oracle = OracleReading(reader, passages)
         ways.insert(0, Way("oracle-context", "the passage in which the answer stands", "knowledge", oracle, size))
     return ways
+
+
+def with_passages(shots: Shots, library: Library) -> Shots:
+    """The same solved examples, each with the best passage that holds its answer, else the best one."""
+    if not isinstance(shots, FixedShots) or not shots.shots:
+        return shots
+    hits = library.search([text for text, _ in shots.shots], DEPTH, by="both", size=library.sizes[0])
+    told = []
+    for (text, answer), some in zip(shots.shots, hits, strict=True):
+        holding = [hit for hit in some if holds(hit.chunk.text, answer)] or list(some)
+        told.append((text_of(ReadingPredictor.shown(text, holding[:1])), answer))
+    return FixedShots(tuple(told))
 
 
 def right_passages(library: Library, examples: Sequence[Example], *, open_ended: bool) -> dict[str, Hit]:
