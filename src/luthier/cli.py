@@ -19,7 +19,7 @@ from rich.console import Console
 from luthier import audit as audits
 from luthier import demo as demos
 from luthier.audit import review as reviews
-from luthier.climb import STORE_FOLDER, Options, look_ahead, plan, run
+from luthier.climb import STORE_FOLDER, Options, look_ahead, measure_latency, plan, run
 from luthier.climb import diagnose as find_out_why
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
@@ -32,6 +32,7 @@ from luthier.report.calculator import calculate, page_numbers
 from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
+from luthier.report.waiting import latency_sentence
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
@@ -180,19 +181,30 @@ def cost(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key: economics.monthly_requests=3e6. Repeatable."),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Where to write the page with sliders; it works offline.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure, too, how long requests wait for what the last run chose.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
     found = calculate(task, changes or (), today=_today())
+    latency = {}
+    if probe:
+        with Ladder(_stderr()).watching() as telling:
+            latency = measure_latency(_load(task), listen=telling)
     if html is not None:
         _write(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
         _say(f"page: {html}")
     if as_json:
-        _print_json({"schema": 1, "task": found.name, "run": found.run, **found.told})
+        _print_json(
+            {"schema": 1, "task": found.name, "run": found.run, **found.told, **({"latency": latency} if probe else {})}
+        )
         return
     _say(f"with what the run of {found.run} measured" if found.run else "without a run: only what is stated is priced")
     for line in receipt.cost_lines(found.told):
         print(line)
+    if latency:
+        print(f"\nHow long requests wait for {latency['candidate']}:\n  {latency_sentence(latency)}")
 
 
 @app.command()
@@ -461,8 +473,12 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     if verdict.diagnosis:
         console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
+    for line in verdict.costs.get("sentences", ()):
+        console.print(line)
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+    if any(each["worse"] for each in verdict.slices.get("compared", ())):
+        console.print(f"  {verdict.slices['sentences'][0]}")
     for step in verdict.costs.get("next_steps", ()):
         console.print(f"  next: {step['sentence']}.")
     for change in verdict.changes:

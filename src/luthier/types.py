@@ -34,6 +34,7 @@ class Example:
     references: tuple[str, ...]
     group: str | None = None
     weight: float = 1.0
+    columns: tuple[tuple[str, str], ...] = ()  # (name, value) of what `[slices] columns` asks for; no rung reads them
 
     @property
     def reference(self) -> str:
@@ -95,15 +96,29 @@ class Constraints:
     """What may not be done, whatever it scores. `local_only`: no example may leave this machine.
 
     `allow_unknown_licence`: a student may be fine-tuned whose folder names no licence. `licences`: those that a model
-    may have, empty: any. The ceilings are in US dollars and need `[economics]`; None: there is none.
+    may have, empty: any; `licence_of`: those that the files of a model do not say. The ceilings are in US dollars and
+    need `[economics]`; None: there is none. The limits of latency hold at `requests_per_s` (None: those of
+    `[economics]`), `concurrency` of them at the same moment.
     """
 
     local_only: bool = False
     allow_unknown_licence: bool = False
     licences: tuple[str, ...] = ()
+    licence_of: Mapping[str, str] = field(default_factory=dict)
     usd_per_1k_requests: float | None = None
     usd_per_month: float | None = None
     usd_to_start: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    requests_per_s: float | None = None
+    concurrency: int = 1
+
+    @property
+    def latency_ms(self) -> dict[str, float]:
+        """The most milliseconds by quantile, "p50", "p95" or "p99", where there is a limit."""
+        given = {"p50": self.latency_p50_ms, "p95": self.latency_p95_ms, "p99": self.latency_p99_ms}
+        return {name: most for name, most in given.items() if most is not None}
 
 
 # ---------------------------------------------------------------- models
@@ -361,6 +376,19 @@ class Economics:
     preparation_share: float | None = None
     trials: int = 1
     months_between_changes: float = 0.0
+    change_hours: Mapping[Family, float] = field(default_factory=dict)
+    labels_per_change: int = 0
+    tasks: int = 1
+    tasks_per_tune: int = 1
+    embedding_model: str | None = None
+    retrieval_usd_per_request: float = 0.0
+    index_usd_per_month: float = 0.0
+    judge_share: float = 0.0
+    judge_model: str | None = None
+    judge_tokens: tuple[float, float] | None = None
+    labels_per_day: float | None = None
+    deployment_days: Mapping[Family, float] = field(default_factory=dict)
+    probe_latency: bool = False
     options: tuple[Option, ...] = ()
     prices: tuple[Price, ...] = ()
 
@@ -601,7 +629,9 @@ class EvalRun:
     raced has no rows and a `not_measured` reason. `consistency` says how often its answers stay the same on dev, where
     that was measured. `remote`: its inputs left this machine; `guarded`: fitting changed a
     model's weights; `licences` are those of the local models that it runs, by their names, None where nobody knows;
-    `by_token`: the model that answers stands behind an endpoint, which takes its price for tokens.
+    `by_token`: the model that answers stands behind an endpoint, which takes its price for tokens; `latency`: what a
+    probe of waiting times measured (`evaluate.latency.Probed.plain`), and `elsewhere`: the machine it is to run on,
+    where that is not this one.
     """
 
     candidate: Candidate
@@ -624,6 +654,7 @@ class EvalRun:
     guard: Mapping[str, Any] | None = None
     licences: Mapping[str, str | None] = field(default_factory=dict)
     by_token: bool = False
+    latency: Mapping[str, Any] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -672,9 +703,55 @@ class CandidateResult:
     consistency: Mapping[str, Any] = field(default_factory=dict)
     rates: Mapping[str, Estimate] = field(default_factory=dict)
     guard: Mapping[str, Any] | None = None
+    slice_targets: tuple[Mapping[str, Any], ...] = ()
+    latency: Mapping[str, Any] | None = None
 
 
 # ---------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the inputs that is known before anything is answered.
+
+    By "class": the right answer is one of `values`. By "length": the input has from `low` to `high` characters. By
+    "column": the column holds one of `values` or, without values, a number from `low` to `high`. Both ends belong to
+    it; None: no end. `population` and `groups` count its examples and groups in the test split.
+    """
+
+    by: Literal["class", "length", "column"]
+    column: str | None = None
+    values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    population: int = 0
+    groups: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceTarget:
+    """The bar that a slice has to clear on its own."""
+
+    slice: Slice
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRules:
+    """Where a candidate is looked at apart: `[slices]` in luthier.toml says what each is.
+
+    `slices` are all those that a report compares, fixed before anything is answered; a loaded task has them.
+    """
+
+    confidence: float = 0.95
+    least: int = 20
+    columns: tuple[str, ...] = ()
+    targets: tuple[SliceTarget, ...] = ()
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def alpha(self) -> float:
+        return round(1.0 - self.confidence, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -736,6 +813,7 @@ class TaskSpec:
     scale: Scale = "yes/no"
     guard: GuardRules = GuardRules()
     training: Training = Training()  # where fine-tunes run
+    slices: SliceRules = SliceRules()  # where a candidate is looked at apart
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -792,6 +870,7 @@ class Task:
 class VerdictFacts:
     """Everything a verdict knows, and so everything a report can show; `luthier.report` turns it into one plain dict.
 
+    `slices` say where a candidate is weaker (`luthier.report.slices.slices_of`), empty without a race.
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
     `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
@@ -815,6 +894,7 @@ class VerdictFacts:
     audit: Mapping[str, Any] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- content addresses

@@ -49,6 +49,9 @@ price_fall_per_year = 0.3
 growth_per_month = 0.02
 discount_per_year = 0.1
 months_between_changes = 6
+tasks = 5
+tasks_per_tune = 3
+retry_rate = 0.02
 
 [option.prompt]
 model = "big"

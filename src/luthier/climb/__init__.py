@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from luthier.climb.asked import diagnose, look_ahead, measure_latency
 from luthier.climb.fits import predictor_fingerprint
 from luthier.climb.plan import plan
-from luthier.climb.stages import Options, diagnose, look_ahead, run
+from luthier.climb.stages import Options, run
 from luthier.climb.workshop import STORE_FOLDER, Workshop
 
-__all__ = ["STORE_FOLDER", "Options", "Workshop", "diagnose", "look_ahead", "plan", "predictor_fingerprint", "run"]
+__all__ = [
+    "STORE_FOLDER",
+    "Options",
+    "Workshop",
+    "diagnose",
+    "look_ahead",
+    "measure_latency",
+    "plan",
+    "predictor_fingerprint",
+    "run",
+]

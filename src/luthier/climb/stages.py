@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from luthier.climb.ahead import after_misses, forecast_asked
+from luthier.climb.ahead import after_misses
 from luthier.climb.auditing import audited
-from luthier.climb.diagnosing import diagnosis_asked, why_it_misses
+from luthier.climb.diagnosing import why_it_misses
 from luthier.climb.fits import CannotFit, fitted
 from luthier.climb.guarding import guarded, guarded_against
 from luthier.climb.plan import plan
 from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
-from luthier.climb.workshop import Clock, Workshop, now
+from luthier.climb.waiting import with_latency
+from luthier.climb.workshop import Clock, Workshop, now, terminable
 from luthier.errors import MissingExtra, Stopped, StoreError
-from luthier.evaluate import outlook
+from luthier.evaluate import outlook, slices
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.report import forecasts
@@ -77,54 +76,6 @@ def run(
         climb.shop.close()
 
 
-def look_ahead(
-    task: Task | str | os.PathLike[str],
-    rung: str | None = None,
-    *,
-    models: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
-) -> dict[str, Any]:
-    """The forecast of one rung as plain values (`report.forecasts.told`): its score with two and four times the data.
-
-    Without a name: the best candidate of the last run that learns from examples, else the last such rung of the ladder.
-    What was measured is kept: interrupted, the same call goes on. Errors: SpecError for a rung that is not on the
-    ladder, DataError for too few examples, Stopped, LuthierError.
-    """
-    loaded = task if isinstance(task, Task) else load_task(Path(task))
-    shop = Workshop(loaded, dict(models or {}), listen)
-    try:
-        with shop.store.lock(), _terminable():
-            return forecast_asked(shop, rung)
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", done="the fits that were measured are kept") from None
-    finally:
-        shop.close()
-
-
-def diagnose(
-    task: Task | str | os.PathLike[str],
-    rung: str | None = None,
-    *,
-    models: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
-) -> dict[str, Any]:
-    """Why a rung misses, as plain values (docs/diagnosis.md says what each is).
-
-    Without a name: the first rung of the ladder that asks a prompted model. Only train and dev are looked at. What was
-    found is kept in the store, and each reply in the response cache: interrupted, the same call goes on. Errors:
-    SpecError for a rung that is not on the ladder or is no prompt, DataError, Stopped, LuthierError.
-    """
-    loaded = task if isinstance(task, Task) else load_task(Path(task))
-    shop = Workshop(loaded, dict(models or {}), listen)
-    try:
-        with shop.store.lock(), _terminable():
-            return diagnosis_asked(shop, rung)
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", done="the replies that came are kept") from None
-    finally:
-        shop.close()
-
-
 class _Climb:
     """One climb: the task, the store, and what has been measured so far."""
 
@@ -143,7 +94,7 @@ class _Climb:
 
     def verdict(self) -> Verdict:
         shop, store = self.shop, self.shop.store
-        with store.lock(), _terminable():
+        with store.lock(), terminable():
             started = time.perf_counter()
             rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, shop.shelf.given)
@@ -189,6 +140,8 @@ class _Climb:
         self.shop.note(outlook.reading_line(self.task))
         share = self.shop.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
         self.shop.note(outlook.power_line(self.task, share))
+        for line in outlook.slice_lines(self.task, share):
+            self.shop.note(line)
         return record
 
     # ------------------------------------------------------------ one candidate
@@ -241,8 +194,17 @@ class _Climb:
             clock=self.shop.shelf.clock,
         )
         spec = self.task.spec
-        raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
-        return self._finished(guarded(self.shop, self.others, predictor, raced))
+        raced = race(
+            runner,
+            run,
+            spec.target,
+            spec.label_names,
+            self._watch,
+            exhaustive=self.options.exhaustive,
+            goes_on=lambda run: slices.undecided(run, spec),
+        )
+        safe = guarded(self.shop, self.others, predictor, raced)
+        return self._finished(with_latency(self.shop, self.pricing, rung, safe))
 
     def _diagnose(self, rung: Rung, run: EvalRun) -> None:
         """Why the first rung that asks a model misses, where nothing simpler meets the target."""
@@ -297,7 +259,8 @@ class _Climb:
     def _finished(self, run: EvalRun) -> EvalRun:
         spec = self.task.spec
         judgement = judge(run, spec.target, spec.label_names)
-        if may_be_chosen(judgement.outcome, eligibility(run, spec.constraints, self._money(run)).answer):
+        may = eligibility(run, spec.constraints, self._money(run), slices.judged(run, spec))
+        if may_be_chosen(judgement.outcome, may.answer):
             self.choosable.append(run.candidate.name)
             self.winner = self.choosable[0]
         text = run.not_measured or ""
@@ -358,21 +321,3 @@ def item_hashes(task: Task) -> list[str]:
     source = task.findings.get("test_sha256", task.findings.get("data_sha256", ""))
     asked = [digest("input", example.input) for example in task.test.order]
     return asked + [digest("row", source, example.id) for example in task.test.order]
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill (SIGTERM) stop the climb like Ctrl-C does, where signals can be caught at all."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

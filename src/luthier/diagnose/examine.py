@@ -301,7 +301,7 @@ class _Examiner:
         rng = np.random.default_rng([self.subject.task.spec.seed, 23])
         found = np.array(self.sample.base.right)
         references = [example.reference for example in self.sample.examples]
-        for at in np.flatnonzero(self.sample.failing):
+        for at in map(int, np.flatnonzero(self.sample.failing)):
             others = [int(other) for other in rng.permutation(len(references))[: CHANCES + 1] if other != at][:CHANCES]
             found[at] = float(np.mean([same(texts[at], references[other]) for other in others])) if others else 0.0
         return found
@@ -352,7 +352,7 @@ class _Examiner:
             return None
         any_right, any_other = np.array(sample.base.right), np.array(sample.base.right)
         rng = np.random.default_rng([self.subject.task.spec.seed, 29])
-        for at in np.flatnonzero(sample.failing):
+        for at in map(int, np.flatnonzero(sample.failing)):
             any_right[at] = self._any_right(sample.examples[at], texts[at])
             wrong = [
                 int(other)
@@ -380,7 +380,7 @@ class _Examiner:
         shares = np.exp(log_softmax(np.array(logprobs, dtype=np.float64), axis=1))
         once = 1.0 - (1.0 - shares) ** SAMPLES
         any_right, any_other = np.array(sample.base.right), np.array(sample.base.right)
-        for at in np.flatnonzero(sample.failing):
+        for at in map(int, np.flatnonzero(sample.failing)):
             names = {label: place for place, label in enumerate(labels)}
             right = [names[each] for each in sample.examples[at].references if each in names]
             said = names.get(sample.base.texts[at])

@@ -94,7 +94,7 @@ def doubted(sample: Sample, views: Sequence[Sequence[str]], model: Sequence[str]
     against = [bool(said[at]) and said[at] not in sample.examples[at].references for at in range(n)]
     passing = [int(at) for at in np.flatnonzero(~sample.failing)]
     found, chance = np.zeros(n), np.zeros(n)
-    for at in np.flatnonzero(sample.failing):
+    for at in map(int, np.flatnonzero(sample.failing)):
         found[at] = float(against[at] and said[at] == model[at])
         alike = [other for other in passing if sample.examples[other].reference == sample.examples[at].reference]
         control = alike if len(alike) >= FEWEST_CONTROLS else passing

@@ -63,6 +63,18 @@ class Book:
             prices = replace(prices, provider=listed.provider)
         return _with_tables(prices, endpoint.model, self.own.get(endpoint.model))
 
+    def embedding(self, name: str) -> tuple[Decimal, Origin]:
+        """What a million tokens that an embedder reads cost. SpecError where nobody knows it."""
+        from luthier.economics.listed import listed_input
+
+        own = self.own.get(name)
+        if own is not None and own.input is not None:
+            return own.input, _origin(own)
+        found = listed_input(name, self.today)
+        if found is None:
+            raise _unknown(name)
+        return found
+
     def training(self, name: str) -> tuple[Decimal, Origin]:
         """What a million training tokens cost. SpecError where nobody knows it."""
         own = self.own.get(name)

@@ -28,6 +28,8 @@ FACTOR = 1.5  # how far off a count or a person's estimate may be, down or up, i
 SPEED = {"measured": 1.2, "stated": 1.2, "assumed": 2.0}  # the same for how long a machine works on a request: assumed
 SCALES = (1.0, 10.0, 100.0)
 SOON = 6.0
+MOST_TASKS = 50
+LEAST_MONTHS = 0.25  # between two changes of a task
 CENT = 0.01  # starts that differ by less are the same
 QUANTILES = (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
 
@@ -113,6 +115,8 @@ class Calculation:
             seconds=numbers.seconds * at.get(f"seconds:{name}", 1.0),
             host_hour=numbers.host_hour * at.get("host price", 1.0),
             error=error,
+            shared=at["tasks"] if "tasks" in at and _shares(way) else numbers.shared,
+            retrain_every=at.get("change", numbers.retrain_every),
         ), world
 
     # ------------------------------------------------------------ totals
@@ -228,6 +232,11 @@ class Calculation:
             found += flips.nearest_flips("token price", by("token price"), 1.0, 0.01, 100.0)
         if any(way.numbers().host_hour for way in kept):
             found += flips.nearest_flips("host price", by("host price"), 1.0, 0.01, 100.0)
+        if any(_shares(way) for way in kept):
+            found += flips.nearest_flips("tasks", by("tasks"), self.economics.tasks, 1, MOST_TASKS, whole=True)
+        if any(way.retraining for way in kept):
+            every = self.economics.months_between_changes or float(MOST_MONTHS)
+            found += flips.nearest_flips("change", by("change"), every, LEAST_MONTHS, MOST_MONTHS)
         if self.counting:
             found += flips.nearest_flips("error price", by("error price"), 1.0, 0.01, 100.0)
             for way in kept:
@@ -244,6 +253,11 @@ class Calculation:
 
         ends = {key: (spread.p10, spread.p90, spread.basis) for key, spread in self.spreads.items()}
         return flips.tornado(more, {}, ends)
+
+
+def _shares(way: Way) -> bool:
+    """Whether a further task would share its machines: a fine-tune serves the tasks it was trained for."""
+    return bool(way.hosts) and way.kind in ("rules", "prompt")
 
 
 def error_at(way: Way, accuracy: Number, price: Number = 1.0) -> Number:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.economics.money import HOURS_A_MONTH, MONTHS_A_YEAR, Line, total
+from luthier.economics.money import HOURS_A_MONTH, MONTHS_A_YEAR, Basis, Line, total
 
 MOST_MONTHS = 120  # how far a break-even is looked for; a longer horizon is a wish
 Floats = NDArray[np.float64]
@@ -28,7 +28,8 @@ class Numbers:
     """A way as the numbers that its cost follows from, in US dollars; an array holds one value a draw.
 
     `tokens`: of one request, falling as prices fall; `request`: all else of one request; `month`: fixed sums;
-    `host_hour`, `seconds`: a machine by the hour and how long it works on one request; `retraining` is paid every
+    `host_hour`, `seconds`: a machine by the hour and how long it works on one request; `shared`: how many tasks as
+    large as this one its machines serve, which pay for them in equal parts; `retraining` is paid every
     `retrain_every` months (0: never) and once when the base model retires (`retires`: in how many months; 0: unknown).
     `error`: what the wrong answers of one request cost in the mean.
     """
@@ -41,6 +42,7 @@ class Numbers:
     seconds: Number = 0.0
     least_replicas: Number = 0.0
     utilisation: Number = 1.0
+    shared: Number = 1.0
     retraining: Number = 0.0
     retrain_every: Number = 0.0
     retires: Number = 0.0
@@ -87,8 +89,9 @@ class World:
 
 
 def replicas(way: Numbers, world: World, requests: Number) -> Number:
-    """How many machines answer the busiest second at the target utilisation; no fewer than the least."""
-    busiest = requests / (world.active_hours * 3600.0) * world.peak
+    """How many machines answer the busiest second of all tasks they serve at the target utilisation; no fewer than the
+    least."""
+    busiest = requests * way.shared / (world.active_hours * 3600.0) * world.peak
     # a hair of slack: a load that fills n machines exactly must not become n + 1 by rounding
     return np.maximum(way.least_replicas, np.ceil(busiest * way.seconds / way.utilisation - 1e-9))
 
@@ -107,7 +110,7 @@ def month_cost(way: Numbers, world: World, month: Number, *, errors: bool = Fals
     each = way.tokens * world.price_level(month) + way.request + (way.error if errors else 0.0)
     cost = requests * each + way.month
     if _any(way.host_hour):
-        cost = cost + replicas(way, world, requests) * way.host_hour * HOURS_A_MONTH
+        cost = cost + replicas(way, world, requests) * way.host_hour * HOURS_A_MONTH / way.shared
     if _any(way.retraining):
         cost = cost + way.retraining * _retrainings(way, month)
     return cost
@@ -189,13 +192,24 @@ class Host:
     utilisation: float = 0.6
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step into production, in working days of people and whole days of machines."""
+
+    what: str
+    days: float
+    basis: Basis
+    how: str
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to do the task: its sums with where each comes from, and the same as numbers to calculate with.
 
     `kind`: "rules", "prompt" or "tune" for what was raced, else "option", "today" or "nothing". `hosts`: the machines
     it could run on, the first is the one that counts. `preparation_base`: what data preparation is a share beside,
-    where that share is assumed. `notes`: what a reader has to know; `days`: until it is in production.
+    where that share is assumed. `notes`: what a reader has to know; `days`: until it is in production, by
+    `steps`. `shared`: how many tasks its machines serve; `uncounted`: what it needs and nobody has priced.
     """
 
     name: str
@@ -212,6 +226,9 @@ class Way:
     notes: tuple[str, ...] = ()
     remote: bool = False
     days: float | None = None
+    shared: int = 1
+    steps: tuple[Step, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     def numbers(self, host: Host | None = None) -> Numbers:
         at = host or (self.hosts[0] if self.hosts else None)
@@ -224,6 +241,7 @@ class Way:
             seconds=at.seconds if at else 0.0,
             least_replicas=float(at.least_replicas) if at else 0.0,
             utilisation=at.utilisation if at else 1.0,
+            shared=float(self.shared),
             retraining=float(self.retraining),
             retrain_every=self.retrain_every,
             retires=self.retires,

@@ -62,6 +62,30 @@ def listed(name: str, today: date) -> ModelPrices | None:
     )
 
 
+@cache
+def listed_input(name: str, today: date) -> tuple[Decimal, Origin] | None:
+    """What a million input tokens cost, for a model that writes none: an embedder. None: not listed.
+
+    Of several providers that list it, the one that is named ("provider:model"), else the first in the table's order.
+    """
+    provider, _, model = name.rpartition(":")
+    if not provider:
+        lists = (each for each in get_snapshot().providers if any(found.id == model for found in each.models))
+        provider = next((each.id for each in lists), "")
+    at = datetime.combine(today, time(12), UTC)
+    usage = genai_prices.Usage(input_tokens=1, output_tokens=0)
+    try:
+        found = genai_prices.calc_price(usage, model, provider_id=provider or None, genai_request_timestamp=at)
+    except LookupError:
+        return None
+    price = getattr(found.model_price, "input_mtok", None)
+    if price is None:
+        return None
+    version = metadata.version("genai-prices")
+    origin = Origin(f"genai-prices {version}, {found.provider.id}:{found.model.id}", _table_date(today))
+    return _tier(price, 0), origin
+
+
 def _batch_factor(found: Any, usage: Any, model: str, at: datetime) -> Decimal | None:
     batch = genai_prices.calc_price(
         usage,

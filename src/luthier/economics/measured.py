@@ -12,9 +12,10 @@ import numpy as np
 
 from luthier.economics.cost import Accuracy
 from luthier.economics.usage import Tokens
-from luthier.types import Estimate, EvalRun, Family, Row, Target
+from luthier.types import Estimate, EvalRun, Family, Input, Row, Target
 
 WITHOUT_LLM = ("majority", "tfidf", "nearest", "embedding")
+RETRIEVES = ("retrieved-shots", "rag", "rag-shots", "rag-lora")  # what looks something up for each input
 SHARE_METRICS = ("accuracy", "exact_match", "record_exact")  # whose mean is the share of right answers
 Z95 = 1.959963984540054
 
@@ -24,7 +25,8 @@ class Measured:
     """One raced candidate as the numbers that its cost follows from. `seconds`: of this machine, for one request;
     `remote`: the model that answers is paid by the token.
 
-    `wrong_by_class`: wrong answers by their right label, as shares of all answers; `classes`: each label's share.
+    `input_chars`: characters of the input in the mean. `wrong_by_class`: wrong answers by their right label, as shares
+    of all answers; `classes`: each label's share.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Measured:
     wrong_by_class: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, float] = field(default_factory=dict)
     latency: Mapping[str, float] = field(default_factory=dict)
+    input_chars: float = 0.0
+
+    @property
+    def learns(self) -> bool:
+        """Whether fitting it used labelled examples to learn from."""
+        return self.rung != "zero-shot"
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,7 +93,12 @@ def measured(run: EvalRun, target: Target, estimate: Estimate | None) -> Measure
         wrong_by_class=_by_class([row for row in rows if row.score.value != 1.0], len(rows)),
         classes=_by_class(rows, len(rows)),
         latency=_latency(rows),
+        input_chars=float(np.mean([_characters(row.example.input) for row in rows])),
     )
+
+
+def _characters(value: Input) -> int:
+    return len(value) if isinstance(value, str) else sum(len(message.content) for message in value)
 
 
 def _number(value: Any) -> float | None:

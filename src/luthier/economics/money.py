@@ -11,7 +11,7 @@ from luthier.errors import SpecError
 
 Basis = Literal["measured", "price", "stated", "assumed"]
 """How a figure is known: by a race, from a dated price table, from luthier.toml, or by nobody."""
-Due = Literal["once", "a request", "a month"]
+Due = Literal["once", "a request", "a month", "a change"]
 Cause = Literal["tokens", "host", "people", "training", "other"]
 """What a sum follows: token prices fall, people's hours do not."""
 

@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from luthier.economics import training
+from luthier.economics import service, training
 from luthier.economics.book import DEFAULT_HOST, Book, parameters_of
-from luthier.economics.cost import Accuracy, Host, Way, World, data_preparation
+from luthier.economics.change import change_lines
+from luthier.economics.cost import Accuracy, Host, Step, Way, World, data_preparation
 from luthier.economics.measured import Measured
 from luthier.economics.money import MONTHS_A_YEAR, Basis, Line, total, usd
 from luthier.economics.prices import HostPrice, ModelPrices
+from luthier.economics.schedule import steps_of
+from luthier.economics.service import judge_lines, lookup_lines, monthly_lines, people, uncounted_lookup
 from luthier.economics.usage import Tokens, as_arriving
 from luthier.types import Economics, Endpoint, Family, Option
 
 PREPARATION = (0.2, 0.3, 0.4)  # of the whole start of a fine-tune, as teams report: economics.md
 DO_NOTHING = "do nothing"
+LOOKING_UP = "embedding the input and searching, for a model elsewhere (embedding_model, retrieval_usd_per_request)"
 DAYS_A_MONTH = 365.25 / MONTHS_A_YEAR
 
 
@@ -66,13 +70,17 @@ def raced_way(found: Measured, setting: Setting) -> Way:
         lines.append(line)
         notes.append(note)
     training_lines = _fitting(found, prices, machine, economics)
-    lines += _people(found.family, economics)
+    lines += people("engineering", economics.engineering_hours.get(found.family, 0.0), economics)
     lines += _labels(found, setting)
     lines += training_lines
     base = total(lines, "once")
     if found.family == "tune":
         lines += _preparation(base, economics)
-    lines += _monthly(found.family, economics)
+    lines += lookup_lines(found, economics, setting.book)
+    lines += judge_lines(economics, setting.book)
+    lines += monthly_lines(found.family, economics)
+    lines += change_lines(found.family, training_lines, economics, learns=found.learns)
+    steps = steps_of(found, economics, setting.train_examples)
     return Way(
         name=found.name,
         kind=found.family,
@@ -81,13 +89,22 @@ def raced_way(found: Measured, setting: Setting) -> Way:
         accuracy=found.accuracy,
         error_usd=_error_usd(found, economics),
         usd_per_error=economics.usd_per_error,
-        retraining=total(training_lines),
+        retraining=total(lines, "a change"),
         retrain_every=economics.months_between_changes,
         retires=_retires(prices, setting.book.today),
         preparation_base=float(base) if _prepared(found.family, economics) else 0.0,
         notes=tuple(note for note in notes if note),
         remote=found.remote,
+        days=sum(step.days for step in steps),
+        shared=_shared(found.family, economics),
+        steps=steps,
+        uncounted=(LOOKING_UP,) if uncounted_lookup(found, economics) else (),
     )
+
+
+def _shared(family: Family, economics: Economics) -> int:
+    """How many tasks its machines serve: a prompt serves any, a fine-tune those that it was trained for."""
+    return economics.tasks_per_tune if family == "tune" else economics.tasks
 
 
 def _prices(found: Measured, setting: Setting) -> ModelPrices:
@@ -152,32 +169,10 @@ def _times(count: int) -> str:
     return f", {count} times" if count > 1 else ""
 
 
-def _people(family: Family, economics: Economics) -> list[Line]:
-    hours = economics.engineering_hours.get(family, 0.0)
-    if not hours or economics.usd_per_hour is None:
-        return []
-    sum_ = usd(hours) * usd(economics.usd_per_hour)
-    return [Line("engineering", sum_, "once", "stated", "people", f"{hours:g} h at ${economics.usd_per_hour:g}")]
-
-
-def _monthly(family: Family, economics: Economics) -> list[Line]:
-    lines = []
-    hours = economics.upkeep_hours.get(family, 0.0)
-    if hours and economics.usd_per_hour is not None:
-        sum_ = usd(hours) * usd(economics.usd_per_hour)
-        how = f"{hours:g} h at ${economics.usd_per_hour:g}"
-        lines.append(Line("upkeep", sum_, "a month", "stated", "people", how))
-    if economics.monitoring_usd:
-        lines.append(Line("monitoring", usd(economics.monitoring_usd), "a month", "stated"))
-    if economics.verification_usd:
-        lines.append(Line("verification", usd(economics.verification_usd), "a request", "stated", "people"))
-    return lines
-
-
 def _labels(found: Measured, setting: Setting) -> list[Line]:
     """Labels that fitting used; those of the test are needed whichever way is taken."""
     price = setting.economics.usd_per_label
-    if not price or not setting.train_examples or found.rung == "zero-shot":
+    if not price or not setting.train_examples or not found.learns:
         return []
     how = f"{setting.train_examples:,} examples at ${price:g}"
     return [Line("labels", usd(price) * setting.train_examples, "once", "stated", "people", how)]
@@ -214,6 +209,8 @@ def _hosts(found: Measured, machine: HostPrice, setting: Setting) -> tuple[Host,
 
 
 def _host(price: HostPrice, seconds: float, speed: Basis, how: str, economics: Economics) -> Host:
+    if economics.retry_rate and seconds:
+        seconds, how = seconds * (1.0 + economics.retry_rate), f"{how}, {economics.retry_rate:.1%} asked twice"
     return Host(
         name=price.name,
         usd_per_hour=price.usd_per_hour,
@@ -291,11 +288,14 @@ def stated_way(option: Option, setting: Setting) -> Way:
         how = f"{option.labels:,} examples at ${economics.usd_per_label:g}"
         lines.append(Line("labels", usd(economics.usd_per_label) * option.labels, "once", "stated", "people", how))
     if not option.today:
-        lines += _people(family, economics)
+        lines += people("engineering", economics.engineering_hours.get(family, 0.0), economics)
     base = total(lines, "once")
     if family == "tune" and option.usd_once is None:
         lines += _preparation(base, economics)
-    lines += _monthly(family, economics) if not option.today else []
+    if not option.today:
+        lines += [*judge_lines(economics, book), *monthly_lines(family, economics)]
+    again = change_lines(family, retraining, economics, learns=bool(option.labels), people_too=not option.today)
+    lines += again
     accuracy = None
     if option.accuracy is not None:
         low, high = option.accuracy_range or (option.accuracy, option.accuracy)
@@ -308,13 +308,15 @@ def stated_way(option: Option, setting: Setting) -> Way:
         accuracy=accuracy,
         error_usd=(1.0 - accuracy.mean) * (economics.usd_per_error or 0.0) if accuracy else 0.0,
         usd_per_error=economics.usd_per_error,
-        retraining=total(retraining),
+        retraining=total(again),
         retrain_every=economics.months_between_changes,
         retires=_retires(prices, book.today),
         preparation_base=float(base) if _prepared(family, economics) and option.usd_once is None else 0.0,
         notes=tuple(note for note in notes if note),
         remote=not option.local or option.model is not None,
         days=option.days,
+        shared=1 if option.today else _shared(family, economics),
+        steps=() if option.days is None else (Step("as stated", option.days, "stated", "[option] days"),),
     )
 
 
@@ -360,5 +362,6 @@ def prices_used(raced: Sequence[Measured], setting: Setting) -> dict[str, ModelP
 
 def ways(raced: Sequence[Measured], setting: Setting) -> list[Way]:
     """All ways there are: what was raced, what was stated, and doing nothing."""
+    service.check(setting.economics, setting.book)
     stated = [stated_way(option, setting) for option in setting.economics.options]
     return [*(raced_way(found, setting) for found in raced), *stated, nothing(setting.economics, raced)]

@@ -90,6 +90,11 @@ class CachedEmbedder:
         self._embedder, self._path, self._listen = embedder, folder / self.FILE, listen
 
     @property
+    def model(self) -> Embedder:
+        """The embedder behind the cache."""
+        return self._embedder
+
+    @property
     def name(self) -> str:
         return self._embedder.name
 

@@ -13,8 +13,9 @@ from luthier.models import budget, cache, catalog
 from luthier.models.budget import Budget
 from luthier.models.cache import CachedModel, ResponseCache
 from luthier.models.embed import CachedEmbedder
-from luthier.models.licence import licence_of
+from luthier.models.licence import chain_of
 from luthier.models.remote import RemoteModel
+from luthier.task.licences import BASE_OF
 from luthier.task.spec import ModelsSection
 from luthier.types import Listener, Task
 
@@ -52,10 +53,18 @@ class Shelf:
             self._roles[role] = found
         return self._roles[role]
 
-    def licence(self, role: str) -> dict[str, str | None]:
-        """The licence of the local model in this role, by its name, None where nobody knows it.
+    def fresh(self, role: str) -> Any:
+        """The same model, answering anew whatever was kept: for whoever measures time."""
+        if role == DOCUMENTS and role not in self.given:
+            return self._library(self.fresh("embedder"))
+        found = self.model(role)
+        return found.model if isinstance(found, CachedModel | CachedEmbedder) else found
 
-        Nothing for a model behind an endpoint, which has terms instead, or one that somebody made in memory.
+    def licence(self, role: str) -> dict[str, str | None]:
+        """The licences of the local model in this role and of what it was made from, by name; None: nobody knows it.
+
+        A base's name says of what it is one. Nothing for a model behind an endpoint, which has terms instead, or one
+        that somebody made in memory.
         """
         name = self._task.spec.models.get(role, "")
         if role in self.given or name in self._task.remote:
@@ -63,7 +72,10 @@ class Shelf:
         listed = {entry.name: entry.licence for entry in catalog.entries()}
         if name in listed:
             return {name: listed[name]}
-        return {Path(name).name: licence_of(Path(name))} if Path(name).is_dir() else {}
+        if not Path(name).is_dir():
+            return {}
+        links = chain_of(Path(name), Path(name).name)
+        return {f"{link.name}{BASE_OF}{link.under}" if link.under else link.name: link.licence for link in links}
 
     def clock(self) -> float:
         """Seconds that also pass for what is replayed from the cache: figures are those of a cold run."""
@@ -78,7 +90,7 @@ class Shelf:
 
     def _opened(self, role: str) -> Any:
         if role == DOCUMENTS:
-            return self._library()
+            return self._library(self.model("embedder"))
         name = self._task.spec.models[role]
         if name in self._task.remote:
             if name not in self._remote:
@@ -93,13 +105,13 @@ class Shelf:
                 self._open[name] = catalog.open_model(name, self._listen)
         return self._open[name]
 
-    def _library(self) -> Any:
+    def _library(self, embedder: Any) -> Any:
         """The documents as they are when they are first asked for in a run; a change during the run is for the next."""
         if self._task.documents is None:
             raise SpecError(
                 "no documents are named", where="luthier.toml", fix='add [documents] with paths = ["a folder"]'
             )
-        return open_library(self._task.documents, self._folder / DOCUMENTS, self.model("embedder"), self._listen)
+        return open_library(self._task.documents, self._folder / DOCUMENTS, embedder, self._listen)
 
     def _check_local(self) -> None:
         away = [role for role, model in self.given.items() if getattr(model, "remote", False)]

@@ -12,8 +12,9 @@ from luthier.economics.calculation import Calculation
 from luthier.economics.measured import Measured
 from luthier.economics.ways import Setting, prices_used, ways
 from luthier.errors import SpecError
+from luthier.report.choosable import eligible
 from luthier.report.plain import REPORT
-from luthier.report.worth import eligible, told
+from luthier.report.worth import told
 from luthier.store import Store
 from luthier.task.parse import FILE_NAME, read_worth
 
@@ -68,6 +69,7 @@ def calculate(path: Path, changes: Sequence[str] = (), *, today: date) -> Calcul
         among=among,
         chosen=(summary or {}).get("verdict", {}).get("chosen"),
         excluded=excluded,
+        latency={each["name"]: each["latency"] for each in outcomes if each.get("latency")},
     )
     return Calculated(worth.name or file.parent.resolve().name, found, values, _when(summary))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from luthier.report.amounts import dollars
 from luthier.report.plain import count, interval, level
-from luthier.report.worth import dollars
 
 MOVED = 0.01  # costs that move by less are not told
 MOST = 12

@@ -6,15 +6,19 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
+from luthier.economics import service
+from luthier.economics.book import THIS_MACHINE
 from luthier.economics.calculation import Calculation
-from luthier.economics.cost import Accuracy
+from luthier.economics.cost import Accuracy, replicas
 from luthier.economics.measured import Measured, family_of, measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, prices_used, raced_way, stated_way, ways
 from luthier.evaluate.race import judge
+from luthier.report.amounts import dollars
+from luthier.report.choosable import eligible, money_of
 from luthier.report.next_steps import next_steps
 from luthier.report.plain import plain
-from luthier.report.worth import dollars, eligible, money_of, told
+from luthier.report.worth import told
 from luthier.types import Candidate, EvalRun, Rung, Task, VerdictFacts
 
 MATTERS = 0.01  # a candidate is raced for its price only where it could be cheaper by more than this share
@@ -30,6 +34,7 @@ class Pricing:
                 setting.book.endpoint(endpoint)
         for option in setting.economics.options:
             stated_way(option, setting)
+        service.check(setting.economics, setting.book)
 
     @classmethod
     def of(cls, task: Task, today: date) -> Pricing | None:
@@ -73,6 +78,20 @@ class Pricing:
             for run in runs
             if run.rows
         }
+
+    def requests_per_s(self, found: Measured) -> tuple[float, str | None]:
+        """What arrives at one of this way's machines in the busiest second, and where it is to run if not here.
+
+        An endpoint gets everything; machines of one's own get their share, as a load balancer that draws lots gives it.
+        """
+        way, world = raced_way(found, self.setting), self.setting.world
+        busiest = float(world.requests_per_s() * world.peak)
+        here = next((host for host in way.hosts if host.name == THIS_MACHINE), None)
+        if here is None:
+            return busiest, None
+        machines = float(replicas(way.numbers(here), world, world.requests))
+        elsewhere = way.hosts[0].name if way.hosts[0].name != THIS_MACHINE else None
+        return busiest * way.shared / max(1.0, machines), elsewhere
 
     # ------------------------------------------------------------ whether to go on
 
@@ -131,5 +150,6 @@ class Pricing:
             for result in facts.candidates
         ]
         among, excluded = eligible(found, self.task.spec.constraints, self.task.spec.target, results)
-        values = told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded)
+        latency = {result.candidate.name: result.latency for result in facts.candidates if result.latency}
+        values = told(found, self.setting.book, among=among, chosen=facts.chosen, excluded=excluded, latency=latency)
         return {**values, "next_steps": plain(next_steps(facts, found))}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luthier.report.evidence import is_graded, paired
 from luthier.report.findings import split_sizes
-from luthier.report.plain import count, interval, level, percent, plain
+from luthier.report.plain import count, interval, level, percent, plain, points
 from luthier.types import CandidateResult, EvalRun, Outcome, Usage, VerdictFacts
 
 PROMPT_RUNGS = (
@@ -15,6 +15,7 @@ PROMPT_RUNGS = (
     *("reasoned", "combined"),
 )
 TUNED_RUNGS = ("lora", "full")
+READING_RUNGS = ("rag", "rag-shots", "rag-lora")
 COMPARISON_ALPHA = 0.05  # shared among the comparisons that can be made, so that they hold together
 # what one step up the ladder adds, so that each comparison says what it is about
 STEPS = (
@@ -32,15 +33,40 @@ STEPS = (
     ("lora", "dpo", "what learning from wrong answers adds"),
     ("lora", "pretrained", "what reading the documents adds"),
 )
+LOOKING_UP = (
+    ("zero-shot", "rag", "what looking answers up adds to a bare prompt"),
+    ("few-shot", "rag-shots", "what looking answers up adds to fixed examples"),
+    ("lora", "rag-lora", "what looking answers up adds to fine-tuning"),
+)
 
 
 def five_questions(facts: VerdictFacts) -> list[dict[str, Any]]:
-    """One dict a question: question, measured ("yes", "in part" or "no"), answer, because, comparisons."""
-    return [_prompt(facts), _knowledge(), _behaviour(facts), _pay(facts), _stay(facts)]
+    """One dict a question: question, measured ("yes", "in part" or "no"), answer, because, then, comparisons.
+
+    `then` is what follows from the answer for the choice; empty where nothing does.
+    """
+    compared = _comparisons(facts.runs)
+    up = [step for step in compared if step["about"] in {about for _, _, about in LOOKING_UP}]
+    rest = [step for step in compared if step not in up]
+    return [_prompt(facts), _knowledge(facts, up), _behaviour(facts, rest), _pay(facts), _stay(facts)]
 
 
-def _answer(question: str, measured: str, answer: str, because: str, **more: Any) -> dict[str, Any]:
-    return {"question": question, "measured": measured, "answer": answer, "because": because, "comparisons": [], **more}
+def trace(questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The decision in five steps: each question with its answer, whether it was measured, and what follows."""
+    return [{key: each[key] for key in ("question", "answer", "measured", "then")} for each in questions]
+
+
+def _answer(
+    question: str, measured: str, answer: str, because: str, then: str = "", comparisons: Sequence[Any] = ()
+) -> dict[str, Any]:
+    return {
+        "question": question,
+        "measured": measured,
+        "answer": answer,
+        "because": because,
+        "then": then,
+        "comparisons": list(comparisons),
+    }
 
 
 def _prompt(facts: VerdictFacts) -> dict[str, Any]:
@@ -65,32 +91,57 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
     if winners:
         first = winners[0]
         answer, because = "Yes.", f"{first.candidate.name} is the simplest that does: {_figure(first)}."
+        then = "No fine-tune is needed for this target; whether one is cheaper is the fourth question."
     elif open_ones:
         answer = "Not proven either way."
+        then = "More test examples would decide it: they come before anything dearer."
         because = (
             f"{listed([result.candidate.name for result in open_ones])} came too near to the target to be decided. "
             f"The best prompt is {best.candidate.name}: {_figure(best)}."
         )
     else:
         answer = "No."
+        then = "What a prompt lacks is knowledge (the second question) or behaviour (the third)."
         because = f"The best prompt is {best.candidate.name}: {_figure(best)}; the target is {_bar(facts)}."
     if missing:
         because += f" Not raced: {', '.join(missing)}."
     because += " This is about the prompts and the model that were tried; a larger model may do better."
-    return _answer(question, "in part" if missing else "yes", answer, because)
+    return _answer(question, "in part" if missing else "yes", answer, because, then)
 
 
-def _knowledge() -> dict[str, Any]:
-    because = (
-        "This version has no rung that looks facts up in documents, and no test that tells missing knowledge from "
-        "other causes of wrong answers."
-    )
-    return _answer("Is knowledge missing?", "no", "Not measured.", because)
+def _knowledge(facts: VerdictFacts, compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What looking answers up changed in the race, else what the diagnosis found on dev."""
+    question = "Is knowledge missing?"
+    found: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    cause = next((each for each in found.get("causes", ()) if each["cause"] == "knowledge"), None)
+    told = [
+        f"{step['other']} against {step['one']}: {points(step['mean'])} points [{points(step['low'])}, "
+        f"{points(step['high'])}]"
+        for step in compared
+    ]
+    parts = [f"On the same test examples, {'; '.join(told)}."] if told else []
+    if cause is not None and cause["supported"]:
+        share = f"{percent(cause['share'])} [{percent(cause['low'], unit=False)}, {percent(cause['high'], unit=False)}]"
+        parts.append(
+            f"Of the misses of {found['candidate']}, {share} are for want of knowledge, as probes on dev show."
+        )
+    elif found and not found.get("abstained"):
+        parts.append(f"Probes of the misses of {found['candidate']} do not show it.")
+    helps = any(step["low"] > 0 for step in compared) or (not compared and cause is not None and cause["supported"])
+    if helps:
+        answer, then = "Yes.", "Looking answers up comes before training: training on answers teaches few facts."
+    elif compared or (found and not found.get("abstained")):
+        answer, then = "Not shown.", "Looking answers up is not what this needs."
+    else:
+        because = found.get("abstained") or (
+            "No rung that looks answers up was raced ([documents] names where), and no diagnosis was made."
+        )
+        return _answer(question, "no", "Not measured.", f"{str(because).rstrip('.')}.")
+    return _answer(question, "yes" if compared else "in part", answer, " ".join(parts), then, plain(compared))
 
 
-def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
+def _behaviour(facts: VerdictFacts, comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     question = "Is it a matter of format or behaviour, and is there data enough?"
-    comparisons = _comparisons(facts.runs)
     train = split_sizes(facts.findings).get("train")
     size = f"There were {count(train)} training examples. " if train is not None else ""
     curve = "Whether more of them would help was not measured: no rung was fitted on a part of them."
@@ -105,17 +156,19 @@ def _behaviour(facts: VerdictFacts) -> dict[str, Any]:
     if gains:
         surest = max(gains, key=lambda step: step["low"])
         answer = "Examples change the behaviour."
-        points = [percent(surest[end], unit=False) for end in ("mean", "low", "high")]
+        then = "Examples pay here, in the prompt or in training; the forecast says whether more of them would."
+        gained = [percent(surest[end], unit=False) for end in ("mean", "low", "high")]
         because = (
             f"{surest['other']} starts from the same model as {surest['one']} ({surest['model']}), and on the "
             f"{count(surest['n'])} test examples that both answered it {'scored' if graded else 'was right'} "
-            f"{points[0]} [{points[1]}, {points[2]}] points {'higher' if graded else 'more often'}. "
+            f"{gained[0]} [{gained[1]}, {gained[2]}] points {'higher' if graded else 'more often'}. "
         )
     else:
         answer = "Examples were not shown to change the behaviour."
+        then = "More labels are no safe bet; another model or other data may be."
         because = "No comparison below is clear of zero. "
     because += f"{_form(facts)}{_unscored(facts.candidates)}{size}{curve}"
-    return _answer(question, "in part", answer, because, comparisons=plain(comparisons))
+    return _answer(question, "in part", answer, because, then, plain(comparisons))
 
 
 def _form(facts: VerdictFacts) -> str:
@@ -134,7 +187,7 @@ def _comparisons(runs: Sequence[EvalRun]) -> list[dict[str, Any]]:
     """Each step of the ladder that both its rungs were raced for, with the same model: other minus one."""
     pairs = [
         (one, other, about)
-        for below, above, about in STEPS
+        for below, above, about in (*STEPS, *LOOKING_UP)
         for one in (run for run in runs if run.candidate.rung == below and run.rows)
         for other in (run for run in runs if run.candidate.rung == above and run.rows)
         if one.candidate.model == other.candidate.model
@@ -159,7 +212,12 @@ def _pay(facts: VerdictFacts) -> dict[str, Any]:
     if not costs["counts_errors"]:
         because += " What a wrong answer costs is not stated, so accuracy is worth nothing in these figures."
     answer = f"{costs['cheapest']} costs least." if costs["cheapest"] else "Nothing that may be chosen has a cost."
-    return _answer(question, "in part" if costs["not_counted"] else "yes", answer, because)
+    chance = costs["p_cheapest"]
+    then = ""
+    if costs["cheapest"] and chance is not None:
+        likely = percent(chance["value"])
+        then = f"{costs['cheapest']} is the cheapest of what may be chosen with a probability of {likely}."
+    return _answer(question, "in part" if costs["not_counted"] else "yes", answer, because, then)
 
 
 def _stay(facts: VerdictFacts) -> dict[str, Any]:
@@ -178,7 +236,8 @@ def _stay(facts: VerdictFacts) -> dict[str, Any]:
     else:
         where = "All candidates that were raced ran on this machine."
         answer = "Yes, and it did." if demanded else "It did."
-    return _answer(question, "yes", answer, f"{wish} {where} Input tokens that left this machine: {count(sent)}.")
+    then = "Only a model on machines of one's own may be chosen." if demanded else ""
+    return _answer(question, "yes", answer, f"{wish} {where} Input tokens that left this machine: {count(sent)}.", then)
 
 
 def _figure(result: CandidateResult) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from luthier.economics.book import Book
 from luthier.economics.prices import HostPrice, ModelPrices
+from luthier.report.amounts import days_in_words, dollars, months_in_words
 from luthier.report.plain import count, percent
-from luthier.report.worth import dollars, months_in_words
 
 BASIS = {"measured": "measured", "price": "price list", "stated": "stated", "assumed": "ASSUMED"}
 
@@ -33,7 +33,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def cost_lines(told: Mapping[str, Any]) -> list[str]:
     """Everything that `luthier cost` prints: the ways, break-even, what flips it, what it rests on."""
-    lines = [f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars", ""]
+    shared = f", {told['tasks']} tasks on the same machines" if told["tasks"] > 1 else ""
+    changes = told["months_between_changes"]
+    rhythm = f", the task changes every {months_in_words(changes)}" if changes else ""
+    asked = f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars"
+    lines = [f"{asked}{shared}{rhythm}", ""]
     lines += _ways(told)
     lines += ["", *told["sentences"]]
     if told["break_even"]:
@@ -53,8 +57,9 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
 
 def _ways(told: Mapping[str, Any]) -> list[str]:
     errors = told["counts_errors"]
+    changes = bool(told["months_between_changes"])
     titles = ["way", "to start", "a month", "a 1,000", *(["with errors"] if errors else []), "all months", "cheapest"]
-    titles.append("accuracy")
+    titles += [*(["a change"] if changes else []), "to production", "accuracy"]
     rows = []
     for way in told["ways"]:
         chance = way["p_cheapest"]
@@ -67,6 +72,8 @@ def _ways(told: Mapping[str, Any]) -> list[str]:
                 *([dollars(way["usd_total_with_errors"])] if errors else []),
                 dollars(way["usd_total"]),
                 percent(chance["value"]) if chance else "",
+                *([dollars(way["usd_per_change"])] if changes else []),
+                "" if way["days_to_production"] is None else days_in_words(way["days_to_production"]),
                 _accuracy(way),
             ]
         )

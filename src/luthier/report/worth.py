@@ -7,19 +7,20 @@ back after 3.2 months; at 79,100 requests a month or less the prompt is the chea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from luthier.economics.book import THIS_MACHINE, Book
+from luthier.economics.book import Book
 from luthier.economics.calculation import SCALES, SOON, Calculation, Payback
 from luthier.economics.cost import Host, Way, per_accurate_answer, replicas
 from luthier.economics.flips import Bar, Flip
 from luthier.economics.frontier import Placed
 from luthier.economics.money import HOURS_A_MONTH
-from luthier.economics.ways import DAYS_A_MONTH, DO_NOTHING
+from luthier.economics.ways import DO_NOTHING
+from luthier.report.amounts import dollars, months_in_words
 from luthier.report.plain import count, level, percent, plain
-from luthier.types import Constraints, Outcome, Target
+from luthier.report.rests_on import assumed, not_counted, prices, warnings
 
 KINDS: Mapping[str, str] = {
     "rules": "raced, no language model",
@@ -34,60 +35,34 @@ MOST_PAIRS = 8
 MOST_BARS = 8
 
 
-def dollars(value: float | None) -> str:
-    """A sum with as many digits as it deserves.
-
-    >>> dollars(1234.5), dollars(3.1645), dollars(0.00068), dollars(0), dollars(-12.5), dollars(None), dollars(2.5e9)
-    ('$1,234', '$3.16', '$0.00068', '$0', '−$12.50', 'unknown', '$2.5 billion')
-    """
-    if value is None or not math.isfinite(value):
-        return "unknown"
-    size, sign = abs(value), "\N{MINUS SIGN}" if value < 0 else ""
-    if size >= 1e9:
-        return f"{sign}${size / 1e9:.3g} billion"
-    if size >= 1e6:
-        return f"{sign}${size / 1e6:.3g} million"
-    if size >= 100:
-        return f"{sign}${size:,.0f}"
-    if size >= 0.1:
-        return f"{sign}${size:.2f}"
-    return f"{sign}${size:.2g}" if size >= 1e-4 else f"{sign}${size:.8f}".rstrip("0").rstrip(".") if size else "$0"
-
-
-def months_in_words(months: float | None) -> str:
-    """
-    >>> months_in_words(3.1645), months_in_words(0.0), months_in_words(None), months_in_words(0.04)
-    ('3.2 months', 'at once', 'never', '1 day')
-    """
-    if months is None:
-        return "never"
-    days = round(months * DAYS_A_MONTH)
-    if days == 0:
-        return "at once"
-    if months < 0.95:
-        return f"{days} day{'s' if days != 1 else ''}"
-    return f"{months:.1f} months"
-
-
 # ---------------------------------------------------------------- everything, as plain values
 
 
 def told(
-    found: Calculation, book: Book, *, among: Sequence[str], chosen: str | None = None, excluded: Mapping[str, str] = {}
+    found: Calculation,
+    book: Book,
+    *,
+    among: Sequence[str],
+    chosen: str | None = None,
+    excluded: Mapping[str, str] = {},
+    latency: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """All that was calculated. `among`: the ways that may be chosen; `excluded`: why the others may not."""
+    """All that was calculated. `among`: the ways that may be chosen; `excluded`: why the others may not; `latency`:
+    what was probed, by way."""
     cheapest = found.cheapest(among)
     chances = found.chances_of_being_cheapest(among)
     hero = chosen if chosen in {way.name for way in found.ways} else cheapest
     ordered = sorted(found.ways, key=lambda way: _order(found, way, among))
     flips = [_flip(flip, found, hero) for flip in found.flips(among)] if len(among) > 1 else []
-    rows = [_way(way, found, among, chances, excluded) for way in ordered]
+    rows = [_way(way, found, among, chances, excluded) | {"latency": latency.get(way.name)} for way in ordered]
     pays = _paybacks(found, hero, among)
     values = {
         "currency": "USD",
         "as_of": book.today.isoformat(),
         "monthly_requests": found.world.requests,
         "horizon_months": found.world.months,
+        "months_between_changes": found.economics.months_between_changes or None,
+        "tasks": found.economics.tasks,
         "counts_errors": found.counting,
         "cheapest": cheapest,
         "p_cheapest": _chance(chances.get(cheapest or "")),
@@ -103,7 +78,7 @@ def told(
         "warnings": warnings(found, book),
         "assumed": assumed(found, book),
         "not_counted": not_counted(found),
-        "prices": _prices(found, book),
+        "prices": prices(found, book),
     }
     return plain({**values, "sentences": _sentences(values)})  # type: ignore[no-any-return]
 
@@ -146,9 +121,11 @@ def _way(
         ],
         "hosts": [_host(way, host, found) for host in way.hosts],
         "retires_in_months": way.retires or None,
-        "usd_retraining": float(way.retraining),
+        "usd_per_change": float(way.retraining),
         "leaves_this_machine": way.remote,
         "days_to_production": way.days,
+        "steps_to_production": [asdict(step) for step in way.steps],
+        "tasks_on_its_machines": way.shared,
         "notes": way.notes,
     }
 
@@ -167,65 +144,6 @@ def _host(way: Way, host: Host, found: Calculation) -> dict[str, Any]:
         "speed_basis": host.speed_basis,
         "how": host.how,
     }
-
-
-# ---------------------------------------------------------------- which may be chosen
-
-
-def eligible(
-    found: Calculation, constraints: Constraints, target: Target | None, results: Iterable[Mapping[str, Any]]
-) -> tuple[list[str], dict[str, str]]:
-    """The ways that may be chosen, and why the others may not: the target, what is stated, and the ceilings.
-
-    `results` are the candidates of a verdict, as its JSON has them.
-    """
-    outcomes = {each["name"]: each for each in results}
-    excluded: dict[str, str] = {}
-    for way in found.ways:
-        raced = outcomes.get(way.name)
-        if way.name == DO_NOTHING:
-            excluded[way.name] = "no request is answered"
-        elif raced is not None and raced["outcome"] != Outcome.MEETS:
-            excluded[way.name] = f"{raced['outcome']}"
-        elif raced is not None and raced["eligible"] == "no":
-            excluded[way.name] = f"blocked by {', '.join(raced['blocked_by'])}"
-        elif raced is None and target is not None and (reason := _below(way.accuracy, target)):
-            excluded[way.name] = reason
-        elif constraints.local_only and way.remote:
-            excluded[way.name] = "local_only: inputs would leave this machine"
-        elif broken := over_ceilings(money_of(found, way.name), constraints):
-            excluded[way.name] = "; ".join(broken)
-    return [way.name for way in found.ways if way.name not in excluded], excluded
-
-
-def _below(accuracy: Any, target: Target) -> str | None:
-    if accuracy is None or target.metric not in ("accuracy", "exact_match", "record_exact"):
-        return None
-    if accuracy.mean >= target.at_least:
-        return None
-    return f"its stated accuracy of {level(accuracy.mean)} is below the target of {level(target.at_least)}"
-
-
-def money_of(found: Calculation, name: str) -> dict[str, float]:
-    """The figures of one way that ceilings are about, and what it costs over the horizon."""
-    way = found.way(name)
-    month = found.month(way)
-    return {
-        "usd_per_1k_requests": 1000 * month / found.world.requests,
-        "usd_per_month": month,
-        "usd_to_start": float(way.numbers().once),
-        "usd_total": float(found.total(way)),
-    }
-
-
-def over_ceilings(money: Mapping[str, float], constraints: Constraints) -> tuple[str, ...]:
-    """Which ceilings these figures break, in words."""
-    broken = []
-    for name in ("usd_per_1k_requests", "usd_per_month", "usd_to_start"):
-        most = getattr(constraints, name)
-        if most is not None and name in money and money[name] > most:
-            broken.append(f"{name}: ${money[name]:,.4g} against at most ${most:,.4g}")
-    return tuple(broken)
 
 
 # ---------------------------------------------------------------- break-even
@@ -256,6 +174,7 @@ def _payback(found: Calculation, of: str, against: str) -> dict[str, Any]:
             | {"p_within_6_months": each.soon.value, "p_never": each.never.value}
             for factor, each in zip(SCALES, at_scale, strict=True)
         ],
+        "today": any(found.way(name).kind == "today" for name in (of, against)),
         "sentence": payback_sentence(first),
     }
 
@@ -315,6 +234,14 @@ def flip_sentence(flip: Flip, found: Calculation) -> str:
         today = f"today {count(flip.today)}"
     elif key == "horizon":
         place, today = f"Over {flip.threshold:.0f} months {side}", f"asked for: {flip.today:.0f}"
+    elif key == "tasks":
+        place = f"If {flip.threshold:.0f} tasks {side} share the machines of what is not fine-tuned"
+        today = f"now {flip.today:.0f}"
+    elif key == "change":
+        place = (
+            f"If the task changes every {months_in_words(flip.threshold)} or {'less' if flip.above else 'more'} often"
+        )
+        today = "" if not found.economics.months_between_changes else f"stated: {months_in_words(flip.today)}"
     elif key == "accuracy":
         place = f"If {way} were right in {percent(flip.threshold)} of all cases {side}"
         today = (
@@ -375,97 +302,6 @@ def input_words(key: str) -> str:
     """
     name, _, way = key.partition(":")
     return INPUTS.get(name, name).format(way)
-
-
-# ---------------------------------------------------------------- what it rests on
-
-
-def assumed(found: Calculation, book: Book) -> list[str]:
-    """Everything that nobody measured, priced or stated, in sentences."""
-    economics, lines = found.economics, []
-    if economics.requests_range is None:
-        low, high = found.spreads["requests"].p10, found.spreads["requests"].p90
-        lines.append(
-            f"the number of requests may be off by a factor of 1.5: {count(low)} to {count(high)} in 8 of 10 cases"
-        )
-    local = [way for way in found.ways if way.hosts]
-    if any(host.name == THIS_MACHINE and host.price_basis == "assumed" for way in local for host in way.hosts):
-        machine = book.this_machine(economics.machine_usd_per_hour)
-        lines.append(f"this machine costs ${machine.usd_per_hour} an hour ({machine.origin.source})")
-    if local:
-        lines.append(
-            f"the busiest second has {economics.peak:g} times the mean, machines are {economics.utilisation:.0%} busy "
-            f"then, and {economics.replicas} always run{'s' if economics.replicas == 1 else ''} ([economics] peak, "
-            "utilisation, replicas)"
-        )
-    named = {host.name: host for way in local for host in way.hosts if host.speed_basis == "assumed"}
-    lines += [f"how long {name} works on a request is estimated, not measured" for name in named]
-    if any(way.preparation_base for way in found.ways):
-        lines.append("data preparation is 30 % (20 to 40 %) of the whole start of a fine-tune")
-    if found.economics.price_fall_per_year == 0 and any(way.numbers().tokens for way in found.ways):
-        lines.append("token prices stay as they are ([economics] price_fall_per_year)")
-    for way in found.ways:
-        # hours of this machine are measured: that its price is assumed is said above, once
-        guessed = (line for line in way.lines if line.basis == "assumed" and line.what not in ("fitting", "evaluation"))
-        lines += [f"{way.name}: {line.what} ({line.how})" for line in guessed if line.how]
-    return list(dict.fromkeys(lines))
-
-
-def warnings(found: Calculation, book: Book) -> list[str]:
-    """What a reader must not overlook: prices that are old, models that are shut down within the horizon."""
-    lines = []
-    for way in found.ways:
-        if 0 < way.retires <= found.world.months:
-            lines.append(
-                f"{way.name}: its model is shut down in {months_in_words(way.retires)}; what follows is priced as if a "
-                "successor cost the same"
-            )
-    return [*lines, *(row["warning"] for row in _prices(found, book) if row["warning"])]
-
-
-def not_counted(found: Calculation) -> list[str]:
-    """What costs money and has no figure here, each with the key that would count it."""
-    economics, lines = found.economics, []
-    if not economics.engineering_hours:
-        lines.append("hours until it runs (engineering_hours, usd_per_hour)")
-    if not economics.upkeep_hours:
-        lines.append("hours of upkeep (upkeep_hours, usd_per_hour)")
-    if not economics.usd_per_label:
-        lines.append("labels: taken as paid for (usd_per_label)")
-    if not found.counting:
-        lines.append("what a wrong answer costs, so accuracy is worth nothing here (usd_per_error)")
-    if not economics.monitoring_usd:
-        lines.append("watching it in production (monitoring_usd)")
-    if not economics.months_between_changes:
-        lines.append("training again as the task changes (months_between_changes)")
-    return lines
-
-
-def _prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
-    """Each price that was used, with its source and date, and a warning where it is old."""
-    rows = []
-    trained = {option.training_model or option.model for option in found.economics.options if option.training_tokens}
-    for name, prices in sorted(found.prices.items()):
-        rows += [
-            {"name": name, "what": what, "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, {what}", book.today) if origin.basis != "stated" else None}
-            for what, origin in prices.origins
-            if what != "training"
-        ]
-    for name in sorted(name for name in trained if name):
-        _, origin = book.training(name)
-        rows.append(
-            {"name": name, "what": "training", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, training", book.today) if origin.basis != "stated" else None}
-        )
-    hosts = {host.name for way in found.ways for host in way.hosts if host.name != THIS_MACHINE}
-    for name in sorted(hosts):
-        origin = book.host(name).origin
-        rows.append(
-            {"name": name, "what": "an hour", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(name, book.today) if origin.basis != "stated" else None}
-        )
-    return rows
 
 
 def _sentences(values: Mapping[str, Any]) -> list[str]:

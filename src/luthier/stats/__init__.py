@@ -2,7 +2,9 @@
 
     sequences   right-or-wrong scores: bernoulli_sequence, finite_sequence, target_evidence
     betting     scores in [0, 1]: betting_sequence, betting_evidence
+    quantiles   quantile, of observations that may depend on their neighbours
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
+    apart       a part against the rest: difference, interval, a test given the scores
     bootstrap   figures that are no mean: confusion_bootstrap
     pooled      the same for figures of sums: pooled_bootstrap
     curves      how the error falls with the number of examples: learning_curve
@@ -13,6 +15,7 @@
 are natural.
 """
 
+from luthier.stats.apart import Apart, apart, newcombe
 from luthier.stats.betting import betting_evidence, betting_excludes, betting_sequence
 from luthier.stats.bootstrap import confusion_bootstrap
 from luthier.stats.continuation import continued_races
@@ -38,6 +41,7 @@ from luthier.stats.power import (
     posterior_decision,
     smallest_detectable_effect,
 )
+from luthier.stats.quantiles import Quantile, fewest, quantile
 from luthier.stats.sequences import (
     bernoulli_excludes,
     bernoulli_interval,
@@ -49,11 +53,14 @@ from luthier.stats.sequences import (
 )
 
 __all__ = [
+    "Apart",
     "Boundary",
     "Fits",
     "LearningCurve",
     "NonInferiority",
     "PairedDifference",
+    "Quantile",
+    "apart",
     "bernoulli_excludes",
     "bernoulli_interval",
     "bernoulli_sequence",
@@ -67,6 +74,7 @@ __all__ = [
     "decision_probabilities",
     "evidence_at",
     "expected_examples",
+    "fewest",
     "fewest_to_prove",
     "finite_excludes",
     "finite_sequence",
@@ -75,10 +83,12 @@ __all__ = [
     "learning_curve",
     "mean_covariance",
     "mean_se",
+    "newcombe",
     "noninferiority",
     "paired_difference",
     "pooled_bootstrap",
     "posterior_decision",
+    "quantile",
     "sample_size",
     "smallest_detectable_effect",
     "target_evidence",

@@ -19,6 +19,7 @@ from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
+from luthier.task.slices import settled
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
 from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
@@ -26,7 +27,10 @@ from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec,
 _LARGE_CLUSTER = 0.1
 _FEW_TEST_EXAMPLES = 5
 # constraints that choose among what was measured, and change nothing of it
-CHOOSING = ("licences", "usd_per_1k_requests", "usd_per_month", "usd_to_start")
+CHOOSING = (
+    *("licences", "licence_of", "usd_per_1k_requests", "usd_per_month", "usd_to_start"),
+    *("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "requests_per_s", "concurrency"),
+)
 
 
 def load_task(path: str | Path) -> Task:
@@ -48,6 +52,9 @@ def load_task(path: str | Path) -> Task:
     units = _units(distinct, settings, findings)
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
+    others = (*splits.train, *splits.dev)
+    slices = settled(settings.slices, splits.test.order, others, spec.labels, spec.target, where=settings.where)
+    spec = replace(spec, slices=slices)
     extra = read_extra(settings, file.parent, splits.train, (*splits.dev, *splits.test.order), findings)
     documents = _documents(settings, file.parent.resolve(), records)
     return Task(
@@ -209,7 +216,7 @@ def _unit(members: Sequence[Distinct], settings: Settings) -> Unit:
     return Unit(
         members=tuple(
             Member(
-                Example(each.record.id, each.record.input, each.record.references, name, float(each.copies)),
+                _example(each, name),
                 each.form,
                 each.record.source == "test",
             )
@@ -218,6 +225,11 @@ def _unit(members: Sequence[Distinct], settings: Settings) -> Unit:
         whole=bool(groups),
         stratified=settings.closed,
     )
+
+
+def _example(each: Distinct, group: str | None) -> Example:
+    record = each.record
+    return Example(record.id, record.input, record.references, group, float(each.copies), record.columns)
 
 
 def _tell_near(
@@ -289,6 +301,7 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
         del content["constraints"]["allow_unknown_licence"]
     for name in CHOOSING:
         del content["constraints"][name]
+    del content["slices"]  # they choose among what was measured, too
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
+from luthier.task.constraining import ConstraintsSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS, rungs_for
 from luthier.task.source import DataSection
-from luthier.task.spec import RUNG_NAMES, ConstraintsSection, File, ModelsSection, SplitSection
+from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
 from luthier.task.worth import economics_noun
 from luthier.types import (
@@ -23,6 +24,7 @@ from luthier.types import (
     Limits,
     MetricName,
     Scale,
+    SliceRules,
     Target,
     Training,
 )
@@ -62,6 +64,7 @@ class Settings:
     diagnosing: Diagnosing
     economics: Economics | None
     documents: DocumentsSection | None
+    slices: SliceRules
 
     @property
     def closed(self) -> bool:
@@ -109,6 +112,7 @@ def settings(file: File, where: str) -> Settings:
         diagnosing=file.diagnose.noun(),
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
+        slices=file.slices.noun(),
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.constraining import LATENCIES, ConstraintsSection
 from luthier.task.diagnosing import DiagnoseSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
+from luthier.task.slices import SlicesSection
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
 from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
@@ -258,40 +260,6 @@ class TargetSection(Section):
         return self
 
 
-class ConstraintsSection(Section):
-    """What may not be done, whatever it scores."""
-
-    local_only: bool = Field(default=False, description="No example may leave this machine.")
-    allow_unknown_licence: bool = Field(
-        default=False,
-        description=(
-            "Fine-tune a student from a folder that names no licence (in README.md, config.json or a LICENSE file). "
-            "The report says that this was allowed."
-        ),
-    )
-    licences: list[str] = Field(
-        default=[],
-        description=(
-            "The licences that the model behind a candidate may have, by their SPDX names such as `apache-2.0`; case "
-            "does not matter. Left out: any. A model whose licence nobody knows is blocked, unless "
-            "`allow_unknown_licence` is set; one behind an endpoint has terms, not a licence, and is not judged."
-        ),
-        json_schema_extra={"values": "list of text"},
-    )
-    usd_per_1k_requests: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="The most that 1,000 requests may cost, hosts included. Needs `[economics]`.",
-    )
-    usd_per_month: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="The most that a month may cost. Needs `[economics]`."
-    )
-    usd_to_start: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="The most that starting may cost. Needs `[economics]`."
-    )
-
-
 class LadderSection(Section):
     """Which customizations are tried. The order is fixed: the simplest first."""
 
@@ -478,6 +446,7 @@ class File(Section):
     models: ModelsSection = Field(default=ModelsSection())
     guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
+    slices: SlicesSection = Field(default=SlicesSection())
     documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
@@ -505,6 +474,12 @@ class File(Section):
             raise problem(
                 f"[constraints] {named[0]} needs to know how much is asked",
                 "add [economics] with monthly_requests = ...",
+            )
+        limits = [name for name in LATENCIES if getattr(self.constraints, name) is not None]
+        if limits and self.economics is None and self.constraints.requests_per_s is None:
+            raise problem(
+                f"[constraints] {limits[0]} needs to know how much is asked",
+                "add requests_per_s = 2 beside it, or [economics] with monthly_requests = ...",
             )
         return self
 

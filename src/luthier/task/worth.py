@@ -124,7 +124,83 @@ class EconomicsSection(Section):
         default=0.0,
         ge=0,
         allow_inf_nan=False,
-        description="How many months the task stays as it is; then a model is trained again. 0: it does not change.",
+        description=(
+            "How many months the task stays as it is; then prompts are fitted and models trained again, and what "
+            "`change_hours` and `labels_per_change` say is due. 0: it does not change."
+        ),
+    )
+    change_hours: dict[Family, float] = Field(
+        default={},
+        description="Hours of the team at each change, by kind of way: `{prompt = 2, tune = 6}`.",
+        json_schema_extra={"values": "table of numbers"},
+    )
+    labels_per_change: int = Field(
+        default=0,
+        ge=0,
+        description="How many new labels each change takes, at usd_per_label, for what learns from them.",
+    )
+    tasks: int = Field(
+        default=1,
+        ge=1,
+        description=(
+            "How many tasks as large as this one the same machines serve, and pay for in equal parts: a model that is "
+            "prompted serves any task."
+        ),
+    )
+    tasks_per_tune: int = Field(
+        default=1,
+        ge=1,
+        description="The same for a fine-tune: how many tasks one fine-tuned model serves, which was trained for all.",
+    )
+    embedding_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "The model by whose token price inputs are embedded in production, for rungs that look something up, as "
+            "`luthier prices` or a `[price.NAME]` knows it. Left out: it runs on the machine that answers."
+        ),
+    )
+    retrieval_usd_per_request: float = _money(0.0, "What searching documents or examples costs a request.")
+    index_usd_per_month: float = _money(0.0, "What keeping their index costs a month.")
+    judge_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The share of answers that a model judges in production.",
+    )
+    judge_model: str | None = Field(
+        default=None, min_length=1, description="That model, by whose token prices it costs."
+    )
+    judge_tokens: list[float] | None = Field(
+        default=None,
+        description="Tokens it reads and writes for an answer, as `[in, out]`. Left out: 600 and 20 are assumed.",
+        json_schema_extra={"values": "list of two numbers"},
+    )
+    labels_per_day: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description=(
+            "How many examples are labelled a day, for the time to production. Left out: the labels are there, or 480 "
+            "where usd_per_label says that they are bought."
+        ),
+    )
+    deployment_days: dict[Family, float] = Field(
+        default={},
+        description=(
+            "Working days from a finished way to production, by kind. Left out: 1 is assumed behind an endpoint, 3 on "
+            "a machine of one's own."
+        ),
+        json_schema_extra={"values": "table of numbers"},
+    )
+
+    probe_latency: bool = Field(
+        default=False,
+        description=(
+            "Measure how long requests wait, at the peak, for each candidate that meets the target; where a limit of "
+            "latency is given, that is done anyway."
+        ),
     )
 
     @field_validator("monthly_requests")
@@ -148,7 +224,14 @@ class EconomicsSection(Section):
             raise problem(f"{value} is no range", "write two numbers above 0, the lower one first")
         return value
 
-    @field_validator("error_by_class", "engineering_hours", "upkeep_hours")
+    @field_validator("judge_tokens")
+    @classmethod
+    def _judge_tokens(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not (len(value) == 2 and all(0 <= each < float("inf") for each in value)):
+            raise problem(f"{value} is no pair of counts", "write what it reads and what it writes: [600, 20]")
+        return value
+
+    @field_validator("error_by_class", "engineering_hours", "upkeep_hours", "change_hours", "deployment_days")
     @classmethod
     def _amounts(cls, value: dict[str, float]) -> dict[str, float]:
         for name, amount in value.items():
@@ -158,8 +241,15 @@ class EconomicsSection(Section):
 
     @model_validator(mode="after")
     def _together(self) -> EconomicsSection:
-        if (self.engineering_hours or self.upkeep_hours) and self.usd_per_hour is None:
+        if (self.engineering_hours or self.upkeep_hours or self.change_hours) and self.usd_per_hour is None:
             raise problem("hours are given, and not what one costs", "add usd_per_hour = 90")
+        if self.judge_share and self.judge_model is None:
+            raise problem("answers are judged, and nobody says by whom", 'add judge_model = "gpt-4.1-mini"')
+        if self.tasks_per_tune > self.tasks:
+            raise problem(
+                f"one fine-tune serves {self.tasks_per_tune} tasks, and there are {self.tasks}",
+                "raise tasks, or lower tasks_per_tune",
+            )
         if self.requests_range and not self.requests_range[0] <= self.monthly_requests <= self.requests_range[1]:
             raise problem(
                 f"monthly_requests = {self.monthly_requests:g} lies outside requests_range",
@@ -387,9 +477,10 @@ def economics_noun(
     if economics is None:
         return None
     given = economics.model_dump()
-    span = given.pop("requests_range")
+    span, read = given.pop("requests_range"), given.pop("judge_tokens")
     return Economics(
         **given,
+        judge_tokens=None if read is None else (read[0], read[1]),
         requests_range=None if span is None else (span[0], span[1]),
         options=tuple(option.noun(name) for name, option in options.items()),
         prices=tuple(price.noun(name) for name, price in prices.items()),

@@ -5,7 +5,7 @@ const HOURS = 730, MOST = 120;
 const get = (id) => document.getElementById(id);
 
 function replicas(way, world, requests) {
-  const busiest = requests / (world.active_hours * 3600) * world.peak;
+  const busiest = requests * way.shared / (world.active_hours * 3600) * world.peak;
   return Math.max(way.least_replicas, Math.ceil(busiest * way.seconds / way.utilisation - 1e-9));
 }
 function retrainings(way, month) {
@@ -18,7 +18,7 @@ function monthCost(way, world, month, errors) {
   const requests = world.requests * Math.pow(1 + world.growth, month - 1);
   const level = Math.pow(1 - world.price_fall, (month - 1) / 12);
   const each = way.tokens * level + way.request + (errors ? way.error : 0);
-  const hosts = way.host_hour ? replicas(way, world, requests) * way.host_hour * HOURS : 0;
+  const hosts = way.host_hour ? replicas(way, world, requests) * way.host_hour * HOURS / way.shared : 0;
   return requests * each + way.month + hosts + way.retraining * retrainings(way, month);
 }
 function totalCost(way, world, errors) {
