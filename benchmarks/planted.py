@@ -312,7 +312,7 @@ def flipped(variant: Variant, name: str, share: float, seed: int) -> Variant:
 
 
 def sorting(
-    pairs: Pairs, ask: str, seed: int, *, count: int = 320, shots: int = 6, dev: int = 96, calibrated: bool = True
+    pairs: Pairs, ask: str, seed: int, *, count: int = 320, shots: int = 6, dev: int = 112, calibrated: bool = True
 ) -> Variant:
     """A plain task: short messages sorted by what they are about."""
     labels = tuple((topic, "") for topic in sorted({answer for _, answer in pairs}))
@@ -437,7 +437,7 @@ def formats(folder: Path) -> list[Variant]:
 
 def references(folder: Path) -> list[Variant]:
     return [
-        flipped(sorting(topics(folder, names), ASK_TOPIC, seed), f"{name}-{share:.0%}".rstrip("%"), share, seed)
+        flipped(sorting(topics(folder, names, 70), ASK_TOPIC, seed), f"{name}-{share:.0%}".rstrip("%"), share, seed)
         for seed, (name, names, share) in enumerate(
             [
                 ("rate-or-stolen", CLEAR, 0.30),
@@ -468,7 +468,10 @@ def capacities(folder: Path) -> list[Variant]:
             products(1, 12, 98, 90),
         ),
         unlearnable(
-            sorting(topics(folder, CLEAR), ASK_TOPIC, 2, count=200), "coin", "the labels were drawn by a coin", coin(2)
+            sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 2, count=220),
+            "coin",
+            "the labels were drawn by a coin",
+            coin(2),
         ),
         beyond(
             "letters",
@@ -489,7 +492,7 @@ def capacities(folder: Path) -> list[Variant]:
             days(4, 90),
         ),
         unlearnable(
-            sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 5, count=200),
+            sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 5, count=220),
             "parity",
             "whether the number of letters is even",
             lambda text: ("even", "odd")[letters(text) % 2],
