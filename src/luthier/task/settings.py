@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import SpecError
+from luthier.task.constraining import ConstraintsSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS, rungs_for
 from luthier.task.source import DataSection
-from luthier.task.spec import RUNG_NAMES, ConstraintsSection, File, ModelsSection, SplitSection
+from luthier.task.spec import RUNG_NAMES, File, ModelsSection, SplitSection
 from luthier.task.spelling import suggest
 from luthier.task.worth import economics_noun
 from luthier.types import (
