@@ -20,6 +20,7 @@ def main() -> None:
         ["engine.py", str(data)],
         ["rungs.py"],
         ["claims.py"],
+        ["slices.py"],
         ["prompts.py", str(data), "banking77"],
         ["prompts.py", str(data), "restaurant8k"],
         ["rag.py", str(data)],

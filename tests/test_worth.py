@@ -264,6 +264,8 @@ def test_where_nothing_is_chosen_the_next_steps_stand_in_the_order_of_their_wort
     steps = verdict.to_dict()["costs"]["next_steps"]
     worth = [step["worth"] for step in steps if step["worth"] is not None]
     assert worth == sorted(worth, reverse=True)
+    assert len(worth) >= 2
+    assert all(step["worth"] is None for step in steps[len(worth) :]), "what nobody measured stands last"
     large = next(step for step in steps if "large" in step["what"])
     gain = 0.95 - next(result for result in verdict.candidates).estimate.mean  # type: ignore[union-attr]
     rows = {way["name"]: way for way in verdict.to_dict()["costs"]["ways"]}

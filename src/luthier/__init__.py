@@ -13,6 +13,7 @@ The way of the data, which is the order of the folders; imports only point down 
     train/         fine-tuning: the recipe and the loop; the forecast of more data
     rungs/         the candidates, one file a rung
     audit/         can this data decide anything: copies, leakage, wrong labels, personal data, power
+    diagnose/      why a candidate misses: interventions on its failures, and the causes that they support
     economics/     what each way costs, and when it pays: prices with their dates, total cost, break-even
     report/        the verdict, and its renderings
     climb/         the stages in order, one file a stage

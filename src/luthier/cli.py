@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from luthier import audit as audits
 from luthier import demo as demos
 from luthier.audit import review as reviews
 from luthier.climb import STORE_FOLDER, Options, look_ahead, measure_latency, plan, run
+from luthier.climb import diagnose as find_out_why
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
 from luthier.models.budget import Spent, spent_in
@@ -28,6 +29,7 @@ from luthier.release import export as exports
 from luthier.release.parity import Bar
 from luthier.report import auditing, receipt, render
 from luthier.report.calculator import calculate, page_numbers
+from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
 from luthier.report.waiting import latency_sentence
@@ -266,6 +268,30 @@ def forecast(
 
 
 @app.command()
+def diagnose(
+    task: TaskPath = TASK_FILE,
+    rung: Annotated[
+        str | None, typer.Option(help="Which rung that asks a model; the first one of the ladder by default.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=30, help="How many failures to look for on dev; [diagnose] says by default.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say why a rung misses: what repairs its failures on dev, and what to do about it."""
+    loaded = _load(task)
+    if examples is not None:
+        loaded = replace(loaded, diagnosing=replace(loaded.diagnosing, examples=examples))
+    with Ladder(_stderr()).watching() as telling:
+        found = find_out_why(loaded, rung, listen=telling)
+    if as_json:
+        _print_json({"schema": 1, "task": loaded.spec.name, **found})
+        return
+    for line in diagnosis_lines(found):
+        print(line)
+
+
+@app.command()
 def keys(as_json: JsonFlag = False) -> None:
     """Print what each key of luthier.toml means."""
     if as_json:
@@ -445,10 +471,14 @@ def _print_verdict(verdict: Verdict) -> None:
     print_table(console, verdict.candidates, verdict.task.target, verdict.chosen)
     console.print()
     console.print(verdict.sentence, style="bold")
+    if verdict.diagnosis:
+        console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
     for line in verdict.costs.get("sentences", ()):
         console.print(line)
     for flip in verdict.flips:
         console.print(f"  {flip}.")
+    if any(each["worse"] for each in verdict.slices.get("compared", ())):
+        console.print(f"  {verdict.slices['sentences'][0]}")
     for step in verdict.costs.get("next_steps", ()):
         console.print(f"  next: {step['sentence']}.")
     for change in verdict.changes:

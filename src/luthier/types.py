@@ -34,6 +34,7 @@ class Example:
     references: tuple[str, ...]
     group: str | None = None
     weight: float = 1.0
+    columns: tuple[tuple[str, str], ...] = ()  # (name, value) of what `[slices] columns` asks for; no rung reads them
 
     @property
     def reference(self) -> str:
@@ -702,10 +703,55 @@ class CandidateResult:
     consistency: Mapping[str, Any] = field(default_factory=dict)
     rates: Mapping[str, Estimate] = field(default_factory=dict)
     guard: Mapping[str, Any] | None = None
+    slice_targets: tuple[Mapping[str, Any], ...] = ()
     latency: Mapping[str, Any] | None = None
 
 
 # ---------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the inputs that is known before anything is answered.
+
+    By "class": the right answer is one of `values`. By "length": the input has from `low` to `high` characters. By
+    "column": the column holds one of `values` or, without values, a number from `low` to `high`. Both ends belong to
+    it; None: no end. `population` and `groups` count its examples and groups in the test split.
+    """
+
+    by: Literal["class", "length", "column"]
+    column: str | None = None
+    values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    population: int = 0
+    groups: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceTarget:
+    """The bar that a slice has to clear on its own."""
+
+    slice: Slice
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRules:
+    """Where a candidate is looked at apart: `[slices]` in luthier.toml says what each is.
+
+    `slices` are all those that a report compares, fixed before anything is answered; a loaded task has them.
+    """
+
+    confidence: float = 0.95
+    least: int = 20
+    columns: tuple[str, ...] = ()
+    targets: tuple[SliceTarget, ...] = ()
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def alpha(self) -> float:
+        return round(1.0 - self.confidence, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -733,6 +779,15 @@ class GuardRules:
     task_examples: int = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosing:
+    """Whether and how a run finds out why candidates miss: `[diagnose]` in luthier.toml says what each is."""
+
+    off: bool = False
+    skip: bool = True
+    examples: int = 64
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """What is wanted, without the data: all that a rung may know besides train and dev.
@@ -758,6 +813,7 @@ class TaskSpec:
     scale: Scale = "yes/no"
     guard: GuardRules = GuardRules()
     training: Training = Training()  # where fine-tunes run
+    slices: SliceRules = SliceRules()  # where a candidate is looked at apart
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -804,6 +860,7 @@ class Task:
     file: Path | None = None  # the luthier.toml it was read from
     economics: Economics | None = None  # what it is worth: not part of what is measured either
     documents: Documents | None = None
+    diagnosing: Diagnosing = Diagnosing()  # not part of what is measured of a candidate
 
 
 # ---------------------------------------------------------------- what a verdict knows
@@ -813,10 +870,12 @@ class Task:
 class VerdictFacts:
     """Everything a verdict knows, and so everything a report can show; `luthier.report` turns it into one plain dict.
 
+    `slices` say where a candidate is weaker (`luthier.report.slices.slices_of`), empty without a race.
     `chosen` is a candidate's name or None; `findings` come from reading the data; `spend` holds examples_scored,
     examples_available, usage, seconds and test_accesses; `provenance` holds seeds, hashes, versions and time stamps;
     `forecasts` are those of `luthier.report.forecasts.told`; `audit` is `luthier.audit.Audit.plain()`, empty where the
-    data was not audited; `changes` say what moved since the last run.
+    data was not audited; `diagnosis` says why the misses are missed, empty where nobody looked; `changes` say what
+    moved since the last run.
     """
 
     task: TaskSpec
@@ -833,7 +892,9 @@ class VerdictFacts:
     spend: Mapping[str, Any] = field(default_factory=dict)
     forecasts: tuple[Mapping[str, Any], ...] = ()
     audit: Mapping[str, Any] = field(default_factory=dict)
+    diagnosis: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- content addresses

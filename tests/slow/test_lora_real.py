@@ -43,7 +43,8 @@ folder = Path(sys.argv[1])
 model = catalog.open_model("smollm2-135m")
 examples = questions(16)
 context = FitContext({"student": model}, 0, folder / "work")
-Lora(Recipe(epochs=1, dev_checks_per_epoch=1)).fit(task_of(Training()), examples * 3, examples[:6], context).save(folder / "saved")
+short = Lora(Recipe(epochs=1, dev_checks_per_epoch=1))
+short.fit(task_of(Training()), examples, examples[:6], context).save(folder / "saved")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
@@ -155,5 +156,5 @@ def test_memory_stays_below_three_gigabytes(tmp_path: Path) -> None:
         timeout=900,
     )
     assert told.returncode == 0, told.stderr
-    assert int(told.stdout.split()[-1]) < 3e9
+    assert 1e9 < int(told.stdout.split()[-1]) < 3e9
     assert sum(path.stat().st_size for path in (tmp_path / "saved").rglob("*")) < 25e6

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from luthier.climb.workshop import Workshop
 from luthier.evaluate.race import judge
+from luthier.evaluate.slices import judged
 from luthier.report.verdict import eligibility, may_be_chosen
 from luthier.task import load_task
 from luthier.train.general import general
@@ -34,7 +35,9 @@ def guarded(shop: Workshop, others: Sequence[Task], predictor: Predictor, run: E
     """The run with the guard's certificate, from the store where it is known; as it is where nothing depends on it."""
     spec = shop.task.spec
     outcome = judge(run, spec.target, spec.label_names).outcome
-    if not run.guarded or not may_be_chosen(outcome, eligibility(run, spec.constraints).answer):
+    if not run.guarded or not may_be_chosen(
+        outcome, eligibility(run, spec.constraints, slices=judged(run, spec)).answer
+    ):
         return run
     from luthier.rungs.own_tasks import OwnTask
     from luthier.train.guard import Guard, Tuned, certify

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from luthier.climb.ahead import after_misses, forecast_asked
+from luthier.climb.ahead import after_misses
 from luthier.climb.auditing import audited
+from luthier.climb.diagnosing import why_it_misses
 from luthier.climb.fits import CannotFit, fitted
 from luthier.climb.guarding import guarded, guarded_against
 from luthier.climb.plan import plan
 from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
-from luthier.climb.waiting import latency_asked, with_latency
-from luthier.climb.workshop import Clock, Workshop, now
+from luthier.climb.waiting import with_latency
+from luthier.climb.workshop import Clock, Workshop, now, terminable
 from luthier.errors import MissingExtra, Stopped, StoreError
-from luthier.evaluate import outlook
+from luthier.evaluate import outlook, slices
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
 from luthier.report import forecasts
@@ -32,7 +31,7 @@ from luthier.report.verdict import Verdict, decide, eligibility, may_be_chosen
 from luthier.rungs import ladder
 from luthier.store import RunRecord
 from luthier.task import load_task
-from luthier.types import Candidate, EvalRun, Event, Listener, Rung, Task, Usage, digest, silent
+from luthier.types import Candidate, EvalRun, Event, Listener, Outcome, Rung, Task, Usage, digest, silent
 
 
 @dataclass(frozen=True)
@@ -77,52 +76,6 @@ def run(
         climb.shop.close()
 
 
-def look_ahead(
-    task: Task | str | os.PathLike[str],
-    rung: str | None = None,
-    *,
-    models: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
-) -> dict[str, Any]:
-    """The forecast of one rung as plain values (`report.forecasts.told`): its score with two and four times the data.
-
-    Without a name: the best candidate of the last run that learns from examples, else the last such rung of the ladder.
-    What was measured is kept: interrupted, the same call goes on. Errors: SpecError for a rung that is not on the
-    ladder, DataError for too few examples, Stopped, LuthierError.
-    """
-    loaded = task if isinstance(task, Task) else load_task(Path(task))
-    shop = Workshop(loaded, dict(models or {}), listen)
-    try:
-        with shop.store.lock(), _terminable():
-            return forecast_asked(shop, rung)
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", done="the fits that were measured are kept") from None
-    finally:
-        shop.close()
-
-
-def measure_latency(
-    task: Task | str | os.PathLike[str],
-    *,
-    models: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
-) -> dict[str, Any]:
-    """The latency of what the last run chose (else of its best candidate) as plain values, probed in an open loop.
-
-    At `[constraints] requests_per_s`, or what `[economics]` says of the busiest second. What was measured is kept.
-    Errors: SpecError where no run has finished or nothing says how much arrives, Stopped, LuthierError.
-    """
-    loaded = task if isinstance(task, Task) else load_task(Path(task))
-    shop = Workshop(loaded, dict(models or {}), listen)
-    try:
-        with shop.store.lock(), _terminable():
-            return latency_asked(shop, Pricing.of(loaded, shop.clock().date()))
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", done="nothing of the probe is kept") from None
-    finally:
-        shop.close()
-
-
 class _Climb:
     """One climb: the task, the store, and what has been measured so far."""
 
@@ -135,12 +88,13 @@ class _Climb:
         self.forecasts: list[dict[str, Any]] = []
         self.not_forecast: list[str] = []
         self.audit: dict[str, Any] = {}
+        self.diagnosis: dict[str, Any] = {}
         self.pricing = Pricing.of(task, clock().date())
         self.choosable: list[str] = []  # which meet the target and may be chosen, in ladder order
 
     def verdict(self) -> Verdict:
         shop, store = self.shop, self.shop.store
-        with store.lock(), _terminable():
+        with store.lock(), terminable():
             started = time.perf_counter()
             rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, shop.shelf.given)
@@ -151,6 +105,7 @@ class _Climb:
                 self.others = guarded_against(self.task)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
                 self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+                self._diagnose(rung, self.runs[-1])
             self.runs = with_consistency(shop, self.runs)
             if self.winner is None:
                 self.forecasts, self.not_forecast = after_misses(shop, rungs, self.runs)
@@ -185,6 +140,8 @@ class _Climb:
         self.shop.note(outlook.reading_line(self.task))
         share = self.shop.store.alpha_available(record.id, test.hash, alpha=spec.target.alpha) / len(candidates)
         self.shop.note(outlook.power_line(self.task, share))
+        for line in outlook.slice_lines(self.task, share):
+            self.shop.note(line)
         return record
 
     # ------------------------------------------------------------ one candidate
@@ -195,6 +152,8 @@ class _Climb:
             reason = self._no_bargain(rung, candidate)
             if reason is not None:
                 return self._finished(replace(empty, not_measured=reason))
+        if rung.name in self.skips:
+            return self._finished(replace(empty, not_measured=self.skips[rung.name]))
         if self.pricing is not None and self.shop.by_token(rung):
             self.pricing.check(candidate.model)
         try:
@@ -235,9 +194,34 @@ class _Climb:
             clock=self.shop.shelf.clock,
         )
         spec = self.task.spec
-        raced = race(runner, run, spec.target, spec.label_names, self._watch, exhaustive=self.options.exhaustive)
+        raced = race(
+            runner,
+            run,
+            spec.target,
+            spec.label_names,
+            self._watch,
+            exhaustive=self.options.exhaustive,
+            goes_on=lambda run: slices.undecided(run, spec),
+        )
         safe = guarded(self.shop, self.others, predictor, raced)
         return self._finished(with_latency(self.shop, self.pricing, rung, safe))
+
+    def _diagnose(self, rung: Rung, run: EvalRun) -> None:
+        """Why the first rung that asks a model misses, where nothing simpler meets the target."""
+        rules = self.task.diagnosing
+        if rules.off or self.winner is not None or self.diagnosis or not run.rows or "prompted" not in rung.roles:
+            return
+        spec = self.task.spec
+        if judge(run, spec.target, spec.label_names).outcome is Outcome.DOES_NOT_MEET:
+            self.diagnosis = why_it_misses(self.shop, run.candidate)
+
+    @property
+    def skips(self) -> Mapping[str, str]:
+        """The rungs that cannot reach the target, by the diagnosis, each with the reason; none where all are wanted."""
+        if not self.task.diagnosing.skip or self.options.all_rungs or self.options.exhaustive:
+            return {}
+        found: Mapping[str, str] = self.diagnosis.get("skips", {})
+        return found
 
     def _no_bargain(self, rung: Rung, candidate: Candidate) -> str | None:
         """Why it is not worth racing another candidate after one that meets the target; None where it may be."""
@@ -275,7 +259,8 @@ class _Climb:
     def _finished(self, run: EvalRun) -> EvalRun:
         spec = self.task.spec
         judgement = judge(run, spec.target, spec.label_names)
-        if may_be_chosen(judgement.outcome, eligibility(run, spec.constraints, self._money(run)).answer):
+        may = eligibility(run, spec.constraints, self._money(run), slices.judged(run, spec))
+        if may_be_chosen(judgement.outcome, may.answer):
             self.choosable.append(run.candidate.name)
             self.winner = self.choosable[0]
         text = run.not_measured or ""
@@ -302,7 +287,7 @@ class _Climb:
         spec = self.task.spec
         costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
         verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
-        seen = replace(verdict, forecasts=tuple(self.forecasts))
+        seen = replace(verdict, forecasts=tuple(self.forecasts), diagnosis=self.diagnosis)
         worth = {} if self.pricing is None else self.pricing.told(seen)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
@@ -319,6 +304,7 @@ class _Climb:
             forecasts=tuple(self.forecasts),
             findings=self.task.findings,
             audit=self.audit,
+            diagnosis=self.diagnosis,
             spend={
                 "examples_scored": sum(len(run.rows) for run in raced),
                 "examples_available": len(self.task.test) * len(raced),
@@ -335,21 +321,3 @@ def item_hashes(task: Task) -> list[str]:
     source = task.findings.get("test_sha256", task.findings.get("data_sha256", ""))
     asked = [digest("input", example.input) for example in task.test.order]
     return asked + [digest("row", source, example.id) for example in task.test.order]
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill (SIGTERM) stop the climb like Ctrl-C does, where signals can be caught at all."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,3 +94,21 @@ class Workshop:
     def by_token(self, rung: Rung) -> bool:
         """Whether the model that answers stands on another machine; a teacher or a judge is not asked in production."""
         return bool(rung.roles) and bool(getattr(self.shelf.model(rung.roles[0]), "remote", False))
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let a polite kill (SIGTERM) stop the climb like Ctrl-C does, where signals can be caught at all."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from luthier import stats
 from luthier.errors import PowerError
 from luthier.evaluate.scorers import Mean, metric
+from luthier.evaluate.slices import share_of_alpha
+from luthier.task.slices import name_of
 from luthier.types import Prediction, Task
 
 POWER = 0.8  # the smallest detectable effect is the one decided with this probability
@@ -64,3 +66,31 @@ def power_line(task: Task, alpha: float) -> str:
         f"{what} {proves}, {refutes} ({POWER:.0%} of the time; target {target.at_least:.1%}{pace}): "
         "what lies between will mostly stay INCONCLUSIVE"
     )
+
+
+def slice_lines(task: Task, alpha: float) -> list[str]:
+    """What the test split can show about the targets of slices, a line each, where a candidate may spend `alpha`.
+
+    Errors: PowerError where there are too few examples of a slice to ever show it.
+    """
+    spec = task.spec
+    if spec.target.about == "split":  # its slices are known for certain once they are scored
+        return []
+    share, lines = share_of_alpha(spec, alpha), []
+    for each in spec.slices.targets:
+        name, size = name_of(each.slice), each.slice.groups
+        needed = stats.fewest_to_prove(each.at_least, share)
+        if needed is None or needed > size:
+            takes = "no number of them can" if needed is None else f"that takes {needed:,}"
+            raise PowerError(
+                f"{size:,} test examples of the slice {name} cannot show {each.at_least:g} at "
+                f"{spec.slices.confidence:.0%} confidence, even if every answer is right: {takes}",
+                where="luthier.toml, [[slices.target]]",
+                fix="give the test split more examples of it, lower its at_least, race fewer rungs, name fewer "
+                "targets, or remove this one: the report compares the slice with the rest anyway",
+            )
+        low, high = stats.smallest_detectable_effect(each.at_least, share, size, POWER)
+        shows = f"show it from a true {high:.1%} on" if high is not None else "hardly ever show it"
+        misses = f", a miss up to {low:.1%}" if low is not None else ", and no miss"
+        lines.append(f"slice {name}, at least {each.at_least:.1%}: {size:,} test examples {shows}{misses}")
+    return lines

@@ -236,14 +236,24 @@ def _settled(estimate: Estimate, target: Target, unscored: int) -> Judgement:
 
 
 Watch = Callable[[EvalRun, Judgement], None]
+GoesOn = Callable[[EvalRun], bool]
 
 
 def race(
-    runner: Runner, run: EvalRun, target: Target, labels: Sequence[str], watch: Watch, *, exhaustive: bool
+    runner: Runner,
+    run: EvalRun,
+    target: Target,
+    labels: Sequence[str],
+    watch: Watch,
+    *,
+    exhaustive: bool,
+    goes_on: GoesOn = lambda run: False,
 ) -> EvalRun:
     """Score blocks of the test order until `judge` is certain, the split is used up, or going on is futile.
 
     `run` is the empty run: candidate, alpha, population. `watch` sees the run and its judgement after each block.
+    `goes_on` says of a run that MEETS whether something else is still to be seen: what comes after the first crossing
+    changes no outcome.
     """
     found = metric(target, labels)
     whole = exhaustive or not isinstance(found, Mean) or (target.about == "split" and not found.known_beforehand)
@@ -262,10 +272,12 @@ def race(
         if whole:
             continue
         if judgement.outcome is not Outcome.INCONCLUSIVE:
+            if judgement.outcome is Outcome.MEETS and len(rows) < run.population and goes_on(current):
+                continue
             break
         if target.about != "split" and block + 1 >= next_check:
             next_check = max(block + 1 + CHECK_FUTILITY_EVERY, 1.1 * (block + 1))
-            gave_up = len(rows) < run.population and _futile(current, target, labels)
+            gave_up = len(rows) < run.population and futile(current, target, labels)
             if gave_up:
                 break
     return _grown(run, rows, runner.seconds, exhaustive=exhaustive, gave_up=gave_up)
@@ -296,7 +308,8 @@ def _continued(run: EvalRun, target: Target, found: Mean, further: int) -> NDArr
     return np.maximum(*times)
 
 
-def _futile(run: EvalRun, target: Target, labels: Sequence[str]) -> bool:
+def futile(run: EvalRun, target: Target, labels: Sequence[str]) -> bool:
+    """Whether the rest of the split would decide this race with a probability under 2 %."""
     seen, successes, expected = _counts(run, target, labels)
     if not seen or seen >= expected:
         return False

@@ -120,7 +120,7 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
 
 def _remedies(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]]:
     """What the diagnosis of the misses says would help, where it says by how much, and it was not raced."""
-    told: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    told = facts.diagnosis
     raced = {run.candidate.rung for run in facts.runs if run.rows}
     for cause in told.get("causes", ()):
         gain = cause.get("gain")

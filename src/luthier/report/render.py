@@ -17,6 +17,7 @@ from luthier.report import plain
 from luthier.report.amounts import days_in_words, dollars, months_in_words
 from luthier.report.shapes import frontier_shape, tornado_shape, totals_shape
 from luthier.report.waiting import milliseconds
+from luthier.report.why import estimate_of, place
 
 NUMBERS: tuple[Callable[..., str], ...] = (
     *(plain.percent, plain.small_share, plain.level, plain.interval, plain.points),
@@ -85,6 +86,10 @@ def environment(*, escape: bool) -> Environment:
     for shape in (totals_shape, frontier_shape, tornado_shape, months_in_words):
         environment.filters[shape.__name__] = shape
     environment.filters["dollars"] = dollars
+    environment.filters["place"] = place
+    environment.filters["signed"] = lambda value: f"{round(value):+d}".replace("-", "\N{MINUS SIGN}") if value else "0"
+    environment.filters["unsigned"] = lambda value: f"{round(value)}".replace("-", "\N{MINUS SIGN}")
+    environment.filters["estimate_of"] = estimate_of
     environment.filters["days"] = days_in_words
     environment.filters["milliseconds"] = milliseconds
     environment.globals["tokens_in"] = tokens_in

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from luthier.economics.measured import measured
-from luthier.report import auditing, evidence, forgetting
+from luthier.report import auditing, evidence, forgetting, why
 from luthier.report.findings import label_rows, rows_of, split_sizes
 from luthier.report.plain import REPORT, count, flat, interval, level, phrase, plain, words
 from luthier.report.questions import five_questions, trace
@@ -137,6 +138,7 @@ WRITTEN_RUNGS: Mapping[str, tuple[str, str]] = {
 def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
     """The verdict, schema 1: keys may be added, never renamed without a new number. Finite numbers and text only."""
     target = facts.task.target
+    facts = replace(facts, diagnosis=why.masked_diagnosis(facts.diagnosis))
     return plain(  # type: ignore[no-any-return]
         {
             "schema": SCHEMA,
@@ -156,6 +158,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
                 for result, answers in zip(facts.candidates, _answers(facts), strict=True)
             ],
             "reasons": facts.reasons,
+            **({"slices": facts.slices} if facts.slices else {}),
             "spend": {
                 "examples_scored": 0,
                 "examples_available": 0,
@@ -169,6 +172,7 @@ def verdict_json(facts: VerdictFacts) -> dict[str, Any]:
             "trace": trace(five_questions(facts)),
             "forecasts": facts.forecasts,
             **({"audit": facts.audit} if facts.audit else {}),
+            **({"diagnosis": facts.diagnosis} if facts.diagnosis else {}),
             "provenance": facts.provenance,
         }
     )
@@ -215,6 +219,7 @@ def _candidate_json(result: CandidateResult, answers: int) -> dict[str, Any]:
         "usage": result.usage,
         "consistency": result.consistency,
         "guard": result.guard,
+        **({"slice_targets": result.slice_targets} if result.slice_targets else {}),
         **({"latency": result.latency} if result.latency else {}),
         "seconds": result.seconds,
         "fit_seconds": result.fit_seconds,
@@ -248,6 +253,7 @@ def summarise(facts: VerdictFacts) -> dict[str, Any]:
         "made": {"version": facts.provenance.get("luthier"), "finished": facts.provenance.get("finished_at")},
         "limits": _limits(facts),
         **({"audit": auditing.section(facts.audit)} if facts.audit else {}),
+        "why": why.section(verdict),
     }
     return plain(summary)  # type: ignore[no-any-return]
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from luthier.evaluate.extraction import rates
 from luthier.evaluate.race import Judgement, judge, more_examples
+from luthier.evaluate.slices import JudgedSlice, judged
 from luthier.report import render, summary
 from luthier.report.amounts import dollars
 from luthier.report.choosable import over_ceilings
 from luthier.report.forgetting import elsewhere, lost
 from luthier.report.plain import interval, level, percent
 from luthier.report.questions import listed
+from luthier.report.slices import missed, not_shown, slices_of, targets_told
 from luthier.report.waiting import too_slow
 from luthier.task.licences import BASE_OF, allows
 from luthier.types import (
@@ -92,6 +94,7 @@ def decide(
         reasons=_reasons(results, chosen, target),
         flips=_flips(results, chosen, target),
         costs=dict(costs),
+        slices=slices_of(results, runs, chosen.candidate.name if chosen else None, task),
     )
 
 
@@ -130,10 +133,16 @@ class Eligibility:
     unsettled: tuple[str, ...] = ()
 
 
-def eligibility(run: EvalRun, constraints: Constraints, cost: Mapping[str, float] | None = None) -> Eligibility:
-    """Constraints and the guard decide whether a candidate may be chosen, never what it scores.
+def eligibility(
+    run: EvalRun,
+    constraints: Constraints,
+    cost: Mapping[str, float] | None = None,
+    slices: Sequence[JudgedSlice] = (),
+) -> Eligibility:
+    """Constraints, the targets of slices and the guard decide whether a candidate may be chosen, never its own score.
 
-    `cost` holds what the ceilings are about; without it they block nothing.
+    `cost` holds what the ceilings are about; without it they block nothing. Of `slices` a missed target blocks, and one
+    that is not shown is an open question.
     """
     if run.not_measured is not None:
         return Eligibility("unknown")
@@ -141,12 +150,13 @@ def eligibility(run: EvalRun, constraints: Constraints, cost: Mapping[str, float
         return Eligibility("no", blocked_by=("local_only",))
     slow, unshown = too_slow(run.latency, constraints)
     unlicensed, let_through = _licences(run, constraints)
-    blocked = (*unlicensed, *over_ceilings(cost or {}, constraints), *slow)
+    blocked = (*unlicensed, *over_ceilings(cost or {}, constraints), *slow, *missed(slices))
     if blocked:
         return Eligibility("no", blocked_by=blocked)
     found = _by_guard(run.guard) if run.guarded else Eligibility("yes")
     if found.answer == "no":
         return found
+    unshown = (*unshown, *not_shown(slices))
     answer: Eligible = "unknown" if unshown else found.answer
     return Eligibility(answer, unsettled=(*found.unsettled, *unshown, *let_through))
 
@@ -202,7 +212,9 @@ def _result(
     judgement = judge(run, target, task.label_names)
     undecided = judgement.outcome is Outcome.INCONCLUSIVE
     more = more_examples(run, target, task.label_names) if undecided else None
-    may = eligibility(run, constraints, cost)
+    slices = judged(run, task)
+    asked = [each for each in slices if judgement.outcome is Outcome.MEETS or each.outcome is Outcome.DOES_NOT_MEET]
+    may = eligibility(run, constraints, cost, asked)
     return CandidateResult(
         candidate=run.candidate,
         outcome=judgement.outcome,
@@ -224,6 +236,7 @@ def _result(
         consistency=run.consistency,
         rates=rates(run, task),
         guard=run.guard,
+        slice_targets=targets_told(run, slices, task),
         latency=run.latency,
     )
 
@@ -277,8 +290,22 @@ def _sentence(results: Sequence[CandidateResult], chosen: CandidateResult | None
     if simpler:
         text += f"; {_tally(simpler)}"
     text += "."
-    forgotten = elsewhere(chosen.guard, guarded=any(open_.startswith(GUARD) for open_ in chosen.unsettled))
-    return f"{text} {forgotten}" if forgotten else text
+    forgotten = elsewhere(chosen.guard, guarded=any(each.startswith(GUARD) for each in chosen.unsettled))
+    return " ".join(part for part in (text, _slices_in_words(chosen), forgotten) if part)
+
+
+def _slices_in_words(result: CandidateResult) -> str:
+    """How it stands to the targets of slices, in one sentence; nothing where there are none."""
+    standing = {
+        name: [each["slice"] for each in result.slice_targets if each["standing"] == name]
+        for name in ("missed", "not shown")
+    }
+    told = [f"{_named(names)} {'is' if len(names) == 1 else 'are'} {name}" for name, names in standing.items() if names]
+    if not result.slice_targets:
+        return ""
+    if not told:
+        return "It is shown to meet the target of each slice."
+    return f"Of the targets of slices, {listed(told)}."
 
 
 def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
@@ -296,6 +323,12 @@ def _no_winner(results: Sequence[CandidateResult], bar: str) -> str:
             f" {result.candidate.name}: {lost(result.guard)}."
             for result in results
             if result.guard and GUARD in result.blocked_by and result.outcome is Outcome.MEETS
+        )
+        text += "".join(
+            f" {result.candidate.name}: {each['sentence']}."
+            for result in results
+            for each in result.slice_targets
+            if each["standing"] == "missed" and result.outcome is Outcome.MEETS
         )
     return text
 
@@ -350,6 +383,12 @@ def _flips(results: Sequence[CandidateResult], chosen: CandidateResult | None, t
             bar = level(math.floor(1000 * best) / 1000)
             sentences.insert(0, f"At a target of {bar} or less, {result.candidate.name} is enough")
     del sentences[3:]
+    for result in results:
+        if result is chosen:
+            break
+        missed_ones = [each["slice"] for each in result.slice_targets if each["standing"] == "missed"]
+        if result.outcome is Outcome.MEETS and len(missed_ones) == len(result.blocked_by) > 0:
+            sentences.append(f"Without the target of {_named(missed_ones)}, {result.candidate.name} could be chosen")
     for result in results:
         if result.more and result.outcome is Outcome.INCONCLUSIVE and (chosen is None or result is not chosen):
             sentences.append(f"{result.candidate.name} is undecided: {more_in_words(result)}")

@@ -43,7 +43,7 @@ class Pretrained:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "2"
+    version = "3"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -33,6 +33,7 @@ from luthier.types import Example, FitContext, Input, Message, Prediction, Reply
 if TYPE_CHECKING:
     from luthier.train.distil import Soft
     from luthier.train.loop import Tuned
+    from luthier.train.replay import Replay
     from luthier.train.rows import DevRow, TrainRow
 
 # A model that was tuned to choose labels needs no instruction; without a system message a template may put in a longer
@@ -163,49 +164,18 @@ class Lesson:
 
         `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
         """
-        from luthier.train.backend import check_rows, fine_tune
-        from luthier.train.distil import distil
         from luthier.train.rates import RATES, choose_rate
-        from luthier.train.replay import replay_of
-
-        def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
-            trained = self.student.base.module if module is None else module()
-            if self.soft or recipe.replay:
-                check_rows(rows, dev, recipe)
-                return distil(
-                    trained,
-                    rows,
-                    dev,
-                    recipe,
-                    soft=self.soft,
-                    seed=context.seed,
-                    workdir=workdir,
-                    base_fingerprint=self.student.base.fingerprint,
-                    beside=beside,
-                    start=start,
-                    working=context.working,
-                )
-            return fine_tune(
-                trained,
-                rows,
-                dev,
-                recipe,
-                seed=context.seed,
-                workdir=workdir,
-                base_fingerprint=self.student.base.fingerprint,
-                # TRL would load 4-bit weights in a way of its own
-                training=Training("loop") if recipe.method == "qlora" else task.training,
-                start=start,
-                working=context.working,
-            )
 
         wanted, told = task.training, dict(more or {})
         recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs, replay=self._replay(wanted))
-        beside = None
-        if recipe.replay:
-            draws = recipe.replay * recipe.epochs * recipe.steps_per_epoch(len(self.rows))
-            beside = replay_of(self.student.base, draws=draws, seed=context.seed, working=context.working)
+        beside = self._beside(recipe, context)
+        if beside is not None:
             told["replayed"] = f"{recipe.replay} a step of {len(beside.soft)} rows of what the model said by itself"
+
+        def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
+            trained = self.student.base.module if module is None else module()
+            return self._trained(trained, rows, dev, recipe, replace(context, workdir=workdir), wanted, beside, start)
+
         if isinstance(wanted.learning_rate, float):
             recipe = replace(recipe, learning_rate=wanted.learning_rate)
         elif wanted.learning_rate == "search":
@@ -225,6 +195,59 @@ class Lesson:
             told["learning rate chosen on dev"] = choice.describe()
         tuned = train(self.rows, self.dev, recipe, context.workdir)
         return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
+
+    def _trained(
+        self,
+        module: Any,
+        rows: Sequence[TrainRow],
+        dev: Sequence[DevRow],
+        recipe: Recipe,
+        context: FitContext,
+        wanted: Training,
+        beside: Replay | None,
+        start: Mapping[str, Any] | None,
+    ) -> Tuned:
+        """By soft labels where there are any, which only luthier's own loop knows; else by the backend of the task."""
+        from luthier.train.backend import check_rows, fine_tune
+        from luthier.train.distil import distil
+
+        if self.soft or beside is not None:
+            check_rows(rows, dev, recipe)
+            return distil(
+                module,
+                rows,
+                dev,
+                recipe,
+                soft=self.soft,
+                seed=context.seed,
+                workdir=context.workdir,
+                base_fingerprint=self.student.base.fingerprint,
+                beside=beside,
+                start=start,
+                working=context.working,
+            )
+        return fine_tune(
+            module,
+            rows,
+            dev,
+            recipe,
+            seed=context.seed,
+            workdir=context.workdir,
+            base_fingerprint=self.student.base.fingerprint,
+            # TRL would load 4-bit weights in a way of its own
+            training=Training("loop") if recipe.method == "qlora" else wanted,
+            start=start,
+            working=context.working,
+        )
+
+    def _beside(self, recipe: Recipe, context: FitContext) -> Replay | None:
+        """What the student says by itself, to be learned beside the rows."""
+        from luthier.train.replay import replay_of
+
+        if not recipe.replay:
+            return None
+        draws = recipe.replay * recipe.epochs * recipe.steps_per_epoch(len(self.rows))
+        return replay_of(self.student.base, draws=draws, seed=context.seed, working=context.working)
 
     def _replay(self, wanted: Training) -> int:
         """Rows a step: the recipe's, or what the task says; else some, where the training loop is luthier's own."""
@@ -248,7 +271,7 @@ class FineTune:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "3"
+    version = "4"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -4,6 +4,7 @@
     betting     scores in [0, 1]: betting_sequence, betting_evidence
     quantiles   quantile, of observations that may depend on their neighbours
     intervals   one planned look: wilson, clopper_pearson, mean_se, paired_difference, sample_size, holm
+    apart       a part against the rest: difference, interval, a test given the scores
     bootstrap   figures that are no mean: confusion_bootstrap
     pooled      the same for figures of sums: pooled_bootstrap
     curves      how the error falls with the number of examples: learning_curve
@@ -14,6 +15,7 @@
 are natural.
 """
 
+from luthier.stats.apart import Apart, apart, newcombe
 from luthier.stats.betting import betting_evidence, betting_excludes, betting_sequence
 from luthier.stats.bootstrap import confusion_bootstrap
 from luthier.stats.continuation import continued_races
@@ -51,12 +53,14 @@ from luthier.stats.sequences import (
 )
 
 __all__ = [
+    "Apart",
     "Boundary",
     "Fits",
     "LearningCurve",
     "NonInferiority",
     "PairedDifference",
     "Quantile",
+    "apart",
     "bernoulli_excludes",
     "bernoulli_interval",
     "bernoulli_sequence",
@@ -79,6 +83,7 @@ __all__ = [
     "learning_curve",
     "mean_covariance",
     "mean_se",
+    "newcombe",
     "noninferiority",
     "paired_difference",
     "pooled_bootstrap",

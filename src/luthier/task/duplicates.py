@@ -20,6 +20,7 @@ from luthier.task.chats import words_of
 from luthier.task.json_record import canonical
 from luthier.task.records import Findings, Record
 from luthier.task.sketches import candidates, jaccard, signatures
+from luthier.task.slices import without_copies
 from luthier.task.source import LOWEST_NEAR_DUPLICATE
 from luthier.types import Input, Kind
 
@@ -74,6 +75,8 @@ def merge_exact(records: Sequence[Record], findings: Findings, kind: Kind = "cla
         copies[form_of(record.input)].append(record)
     distinct = []
     for form, same in copies.items():
+        columns = without_copies([record.columns for record in same])
+        same = [replace(record, columns=columns) for record in same] if columns else same
         places = [record.place for record in same]
         if len(same) > 1:
             findings.note("exact_duplicates_merged", len(same) - 1, [places[: Findings.EXAMPLES]])

@@ -19,6 +19,7 @@ from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
+from luthier.task.slices import settled
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
 from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
@@ -51,6 +52,9 @@ def load_task(path: str | Path) -> Task:
     units = _units(distinct, settings, findings)
     splits = _split(units, settings, findings)
     _tell(splits, spec, findings)
+    others = (*splits.train, *splits.dev)
+    slices = settled(settings.slices, splits.test.order, others, spec.labels, spec.target, where=settings.where)
+    spec = replace(spec, slices=slices)
     extra = read_extra(settings, file.parent, splits.train, (*splits.dev, *splits.test.order), findings)
     documents = _documents(settings, file.parent.resolve(), records)
     return Task(
@@ -69,6 +73,7 @@ def load_task(path: str | Path) -> Task:
         file=file.resolve(),
         economics=settings.economics,
         documents=documents,
+        diagnosing=settings.diagnosing,
     )
 
 
@@ -211,7 +216,7 @@ def _unit(members: Sequence[Distinct], settings: Settings) -> Unit:
     return Unit(
         members=tuple(
             Member(
-                Example(each.record.id, each.record.input, each.record.references, name, float(each.copies)),
+                _example(each, name),
                 each.form,
                 each.record.source == "test",
             )
@@ -220,6 +225,11 @@ def _unit(members: Sequence[Distinct], settings: Settings) -> Unit:
         whole=bool(groups),
         stratified=settings.closed,
     )
+
+
+def _example(each: Distinct, group: str | None) -> Example:
+    record = each.record
+    return Example(record.id, record.input, record.references, group, float(each.copies), record.columns)
 
 
 def _tell_near(
@@ -291,6 +301,7 @@ def spec_content(spec: TaskSpec) -> dict[str, Any]:
         del content["constraints"]["allow_unknown_licence"]
     for name in CHOOSING:
         del content["constraints"][name]
+    del content["slices"]  # they choose among what was measured, too
     if spec.training == Training():  # as before there was a choice
         del content["training"]
     return content

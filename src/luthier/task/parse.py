@@ -38,6 +38,16 @@ def named_sections() -> tuple[str, ...]:
     return tuple(name for name, field in File.model_fields.items() if get_origin(field.annotation) is dict)
 
 
+def tables_of(section: str) -> dict[str, type[BaseModel]]:
+    """The tables that stand several times in a section, by their titles: `[[slices.target]]`."""
+    found = {}
+    for name, field in sections()[section].model_fields.items():
+        (inner,) = get_args(field.annotation) if get_origin(field.annotation) is list else (None,)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found[f"{section}.{name}"] = inner
+    return found
+
+
 def keys(section: type[BaseModel]) -> list[str]:
     """The keys of one section, as they are typed."""
     return [field.alias or name for name, field in section.model_fields.items()]
@@ -218,6 +228,16 @@ def _told(mistake: Any) -> tuple[str, str, str]:
     key = rest[0] if rest else ""
     place = f"[{shown_section}] {key}".strip() if section else ""
     kind, context, value = mistake["type"], mistake.get("ctx", {}), mistake.get("input")
+    table = tables_of(section).get(f"{section}.{key}") if section in sections() and rest[1:] else None
+    if table is not None:
+        place, rest = f"[[{section}.{key}]] number {int(rest[1]) + 1}", rest[2:]
+        key = rest[0] if rest else ""
+        place = f"{place} {key}".strip()
+        if kind == "extra_forbidden":
+            known = keys(table)
+            return place, "not a known key", f"{suggest(key, known)}the keys are {', '.join(known)}"
+        if kind == "missing":
+            return place, "is missing", f"add `{key} = ...`"
     if kind == "luthier":
         return place, context["what"], context["fix"]
     if kind == "extra_forbidden":

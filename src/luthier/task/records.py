@@ -31,6 +31,7 @@ class Record:
     group: str | None
     source: str = "data"
     oracle: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def reference(self) -> str:
@@ -73,6 +74,9 @@ def records_of(
         table.column(oracle, "[documents] oracle")
     for name in data.columns:
         table.column(name, _asker(name, settings), lists=name == data.messages or answers.lists(name))
+    columns = settings.slices.columns
+    for name in columns:
+        table.column(name, "[slices] columns")
     named = data.id is not None
     prefix = "test line" if source == "test" else "line"
     records = []
@@ -88,6 +92,7 @@ def records_of(
                 group=group or None,
                 source=source,
                 oracle=row.values[oracle].strip() if oracle is not None else "",
+                columns=tuple((name, row.values[name].strip()) for name in columns),
             )
         )
     findings.note("rows_read", len(records))

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from luthier.task.parse import named_sections, sections
+from luthier.task.parse import named_sections, sections, tables_of
 
 _HEAD = """\
 # luthier.toml, key by key
@@ -83,9 +83,10 @@ class Key:
 def every_key() -> list[Key]:
     """Each key of each section, in the order of the documentation."""
     return [
-        Key(section, field.alias or name, _values(field), _default(field), field.description or "")
+        Key(title, field.alias or name, _values(field), _default(field), field.description or "")
         for section, model in sections().items()
-        for name, field in model.model_fields.items()
+        for title, table in {section: model, **tables_of(section)}.items()
+        for name, field in table.model_fields.items()
     ]
 
 
@@ -94,14 +95,19 @@ def configuration_markdown() -> str:
     parts = [_HEAD]
     for section, model in sections().items():
         title = f"[{section}.NAME]" if section in named_sections() else f"[{section}]"
-        parts.append(f"## {title}\n\n{cleandoc(model.__doc__ or '')}\n")
-        rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-        for key in every_key():
-            if key.section == section:
-                cells = (f"`{key.name}`", key.value, key.default, key.meaning)
-                rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append("\n".join(rows) + "\n")
+        parts.append(f"## {title}\n\n{cleandoc(model.__doc__ or '')}\n\n{_rows(section)}\n")
+        for name, table in tables_of(section).items():
+            parts.append(f"### [[{name}]]\n\n{cleandoc(table.__doc__ or '')}\n\n{_rows(name)}\n")
     return "\n".join([*parts, _TAIL])
+
+
+def _rows(section: str) -> str:
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key in every_key():
+        if key.section == section:
+            cells = (f"`{key.name}`", key.value, key.default, key.meaning)
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
 
 
 def _values(field: FieldInfo) -> str:

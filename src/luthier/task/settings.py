@@ -15,6 +15,7 @@ from luthier.task.spelling import suggest
 from luthier.task.worth import economics_noun
 from luthier.types import (
     Constraints,
+    Diagnosing,
     Economics,
     Endpoint,
     GuardRules,
@@ -23,6 +24,7 @@ from luthier.types import (
     Limits,
     MetricName,
     Scale,
+    SliceRules,
     Target,
     Training,
 )
@@ -59,8 +61,10 @@ class Settings:
     limits: Limits
     cached: bool
     forecast_seconds: float
+    diagnosing: Diagnosing
     economics: Economics | None
     documents: DocumentsSection | None
+    slices: SliceRules
 
     @property
     def closed(self) -> bool:
@@ -105,8 +109,10 @@ def settings(file: File, where: str) -> Settings:
         limits=file.limits.noun(),
         cached=file.cache.enabled,
         forecast_seconds=file.forecast.max_seconds,
+        diagnosing=file.diagnose.noun(),
         economics=economics_noun(file.economics, file.option, file.price),
         documents=file.documents,
+        slices=file.slices.noun(),
     )
 
 

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from luthier.task.constraining import LATENCIES, ConstraintsSection
+from luthier.task.diagnosing import DiagnoseSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
+from luthier.task.slices import SlicesSection
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
 from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
@@ -444,9 +446,11 @@ class File(Section):
     models: ModelsSection = Field(default=ModelsSection())
     guard: GuardSection = Field(default=GuardSection())
     training: TrainingSection = Field(default=TrainingSection())
+    slices: SlicesSection = Field(default=SlicesSection())
     documents: DocumentsSection | None = Field(default=None)
     remote: dict[str, RemoteSection] = Field(default={})
     forecast: ForecastSection = Field(default=ForecastSection())
+    diagnose: DiagnoseSection = Field(default=DiagnoseSection())
     limits: LimitsSection = Field(default=LimitsSection())
     cache: CacheSection = Field(default=CacheSection())
     economics: EconomicsSection | None = Field(default=None)

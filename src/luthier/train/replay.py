@@ -23,8 +23,7 @@ from luthier.train.rows import TrainRow, train_row
 from luthier.types import Message, Request
 
 REPLAY = 1  # rows a step, beside 16 examples, where nobody says otherwise
-FEWEST_TEXTS, MOST_TEXTS, TEXT_TOKENS = 48, 256, 64
-ABOUT_TEXTS = 8
+FEWEST_TEXTS, MOST_TEXTS, TEXT_TOKENS = 32, 128, 64
 ANSWER_TOKENS = 48
 SHORTEST = 20  # letters of a text that is asked about
 # no prompt of `train.general` is among these
@@ -71,9 +70,11 @@ def replay_of(base: Any, *, draws: int = 0, seed: int, working: Working = lambda
     """What a local model says by itself: texts of its own and answers to general prompts, with its probabilities.
 
     `base` has what `train.guard.Tuned` says of a model, and `continued`. `draws`: how many rows a training will take;
-    it gets half as many texts, within bounds. The same arguments give the same rows, within a process the same object.
+    it gets a quarter as many texts, within bounds, and as many answers about them: where texts prevailed, the words of
+    plain text stayed as they were, while chats moved and ended later. The same arguments give the same rows, within a
+    process the same object.
     """
-    texts = min(MOST_TEXTS, max(FEWEST_TEXTS, draws // 2))
+    texts = min(MOST_TEXTS, max(FEWEST_TEXTS, draws // 4))
     key = (base.fingerprint, texts, seed)
     if key not in _made:
         _made.clear()  # one is enough: the fits of a forecast follow each other
@@ -124,7 +125,7 @@ def _begins(word: str) -> bool:
 def _answers(base: Any, texts: Sequence[TrainRow], seed: int) -> list[TrainRow]:
     """Answers to the questions, and to what is asked about the texts."""
     written = [base.tokenizer.decode(row.input_ids).strip() for row in texts]
-    about = [text for text in written if len(text) >= SHORTEST][:ABOUT_TEXTS]
+    about = [text for text in written if len(text) >= SHORTEST]
     asked = [*QUESTIONS, *(FRAMES[at % len(FRAMES)].format(text) for at, text in enumerate(about))]
     prompts = [(Message("user", prompt),) for prompt in asked]
     requests = [Request(prompt, max_tokens=ANSWER_TOKENS, temperature=1.0, seed=seed) for prompt in prompts]

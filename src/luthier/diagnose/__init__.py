@@ -1,0 +1,84 @@
+"""Diagnose: why a candidate misses: interventions on its failures, and which cause what they repair supports.
+
+sample.py draws failures and passing examples on dev; probes.py has the interventions; learned.py and lenient.py read
+answers otherwise; effect.py is what they repair beyond chance and harm; examine.py asks them in order; causes.py
+concludes, and holds every threshold.
+
+    candidate -> [sample -> probes -> effects] -> causes -> what to do, and which rungs cannot help
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from luthier.diagnose.causes import FEWEST_FAILURES, causes
+from luthier.diagnose.effect import LEVEL
+from luthier.diagnose.examine import Examination, Subject, examine
+from luthier.diagnose.sample import Sample
+from luthier.diagnose.skips import skips
+from luthier.rungs.prompted import Chosen, PromptPredictor
+from luthier.types import Event, Listener, silent
+
+__all__ = ["VERSION", "Subject", "diagnosed", "prompt_of"]
+
+VERSION = 1  # of what a diagnosis says; goes up when the same answers may be read otherwise
+
+
+def diagnosed(subject: Subject, listen: Listener = silent) -> dict[str, Any]:
+    """A diagnosis as plain values (docs/diagnosis.md says what each is); it abstains where too few examples fail."""
+    started = time.perf_counter()
+
+    def working(text: str, done: int, total: int) -> None:
+        listen(Event("working", subject.candidate, f"why it misses: {text}", done, total))
+
+    found = examine(subject, working)
+    told = _counts(subject, found)
+    if not isinstance(found, Examination):
+        failures = 0 if found is None else found.failures
+        told["abstained"] = (
+            f"{failures} of the dev examples that were asked fail, and {FEWEST_FAILURES} are needed to tell causes "
+            "from chance"
+        )
+    else:
+        known = causes(found, subject.task)
+        if not any(cause.supported for cause in known):
+            told["abstained"] = "no intervention repairs more failures than chance would"
+        told["causes"] = [cause.plain for cause in known]
+        plain = not subject.prompt.shots.describe().get("examples in the prompt") and subject.prompt.prior is None
+        told["skips"] = skips(found, subject.task, plain=plain)
+        told["probes"] = [probed.plain for probed in found.probed]
+        told["not_probed"] = found.not_probed
+        told["failed"] = found.failed
+        told["usage"] = asdict(found.usage)
+    told["seconds"] = round(time.perf_counter() - started, 1)
+    return told
+
+
+def _counts(subject: Subject, found: Examination | Sample | None) -> dict[str, Any]:
+    sample = found.sample if isinstance(found, Examination) else found
+    return {
+        "version": VERSION,
+        "candidate": subject.candidate,
+        "examples": 0 if sample is None else sample.asked,
+        "failures": 0 if sample is None else sample.failures,
+        "passing": 0 if sample is None else sample.asked - sample.failures,
+        "score": None if sample is None else round(sample.score, 4),
+        "confidence": LEVEL,
+        "abstained": None,
+        "causes": [],
+        "probes": [],
+        "skips": {},
+        "not_probed": [],
+        "failed": 0,
+        "usage": {} if sample is None else asdict(sample.usage),
+        "seconds": 0.0,
+    }
+
+
+def prompt_of(predictor: Any) -> PromptPredictor | None:
+    """The prompt that a predictor is; None for one that is no prompt."""
+    if isinstance(predictor, Chosen):
+        return prompt_of(predictor.prompt)
+    return predictor if isinstance(predictor, PromptPredictor) else None

@@ -1,0 +1,223 @@
+"""Probes: interventions on the candidate's own prompt, each asked about the same failures and passing examples.
+
+One example: the prompt "Say which type the question is." fails "What is the tallest mountain ?". With eight solved
+questions before it, the answer is right: that failure is repaired. What two rewordings of the prompt repair is no
+repair, and a passing question that the eight examples break is harm.
+
+A probe changes one thing about how the model is asked (`Way`), or only reads what was said in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from luthier.documents.library import DEPTH, Hit, Library
+from luthier.evaluate.retrieval import first_right
+from luthier.rungs.base import instruction, text_of
+from luthier.rungs.instructed import telling_words, typical, wordings
+from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.reading import RULE, Look, ReadingPredictor
+from luthier.rungs.shots import FixedShots, NearestShots
+from luthier.types import Example, Input, Prediction, Request, Task, TaskSpec
+
+NOOPS = 2  # rewordings: what they repair on average is what any rewording does
+FEW, MANY = 2, 8  # solved examples in a prompt
+SAMPLES = 8
+TEMPERATURE = 0.7  # Wang et al. 2023, section 3
+PASSAGES = 3
+LONGEST_SHOT = 1200  # characters: longer examples make no prompt of eight
+NEUTRAL = "Read the input and give the right answer."
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to ask: a name, what it is in words, the cause that it tests, and a predictor that asks so.
+
+    `characters`: about how much of a prompt is no other prompt's, so has to be read for each example alone.
+    """
+
+    name: str
+    title: str
+    family: str
+    predictor: Any
+    characters: int = 0
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        if isinstance(self.predictor, OracleReading):
+            return self.predictor.of(examples)
+        found: list[Prediction] = self.predictor.predict([example.input for example in examples])
+        return found
+
+
+def noops(prompt: Any) -> list[Way]:
+    """The prompt in other words that mean the same: what any change of words repairs and breaks."""
+    return [
+        Way(f"rewording-{at}", "the same prompt in other words", "no-op", other)
+        for at, other in enumerate(prompt.reworded()[:NOOPS], 1)
+    ]
+
+
+def instructions(prompt: PromptPredictor, task: Task) -> list[Way]:
+    """The instruction replaced: by what examples show of the labels or answers, with the task's own words and without.
+
+    "Without" is what repairs an instruction that misleads: nothing of it is left.
+    """
+    spec, plain = task.spec, replace(task.spec, instruction=NEUTRAL)
+    bare = replace(plain, labels=tuple(replace(label, description="") for label in spec.labels))
+    found = {}
+    if spec.labels:
+        found["labels-by-examples"] = ("what labels mean, told by typical examples", wordings(spec, task.train))
+        meanings = typical(spec, task.train)
+        found["instruction-from-data"] = (
+            "no instruction but typical examples of each label",
+            {"labels with typical examples": instruction(bare, meanings)},
+        )
+        found["labels-by-words"] = (
+            "no instruction but the words that set each label apart",
+            {"labels with typical examples": instruction(bare, telling_words(spec, task.train))},
+        )
+    else:
+        found["answers-by-examples"] = ("what answers look like, told by examples", wordings(spec, task.train))
+        found["instruction-from-data"] = (
+            "no instruction but what answers look like",
+            wordings(plain, task.train),
+        )
+    ways = []
+    for name, (title, systems) in found.items():
+        system = list(systems.values())[-1] if not spec.labels else systems["labels with typical examples"]
+        if system != prompt.system:
+            ways.append(Way(name, title, "instruction", replace(prompt, system=system, prior=None)))
+    return ways
+
+
+def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way]:
+    """No, two, eight and the eight nearest solved examples before the input; the number it has already is left out."""
+    pool = [example for example in task.train if len(text_of(example.input)) <= LONGEST_SHOT]
+    if len(pool) < MANY:
+        return []
+    rng = np.random.default_rng([task.spec.seed, 19])
+    mixed = _dealt([pool[at] for at in rng.permutation(len(pool))])
+    few, many = (tuple((text_of(each.input), each.reference) for each in mixed[:count]) for count in (FEW, MANY))
+    pairs = tuple((text_of(example.input), example.reference) for example in pool)
+    nearest = NearestShots(pairs, MANY, "bm25")
+    if embedder is not None:
+        vectors = np.asarray(embedder.embed([text for text, _ in pairs]), dtype=np.float32)
+        nearest = NearestShots(pairs, MANY, "both", embedder, vectors)
+    plain = replace(prompt, prior=None)
+    size = MANY * int(np.mean([len(text) + len(answer) for text, answer in pairs]))
+    ways = [
+        Way("shots-0", "no solved examples", "elicitation", replace(plain, shots=FixedShots())),
+        Way(f"shots-{FEW}", f"{FEW} solved examples", "elicitation", replace(plain, shots=FixedShots(few))),
+        Way(f"shots-{MANY}", f"{MANY} solved examples", "elicitation", replace(plain, shots=FixedShots(many))),
+        Way("shots-nearest", f"the {MANY} nearest solved examples", "elicitation", replace(plain, shots=nearest), size),
+    ]
+    had = prompt.shots.describe().get("examples in the prompt", 0)
+    return [way for way in ways if not (way.name == "shots-0" and had == 0)]
+
+
+def _dealt(examples: Sequence[Example]) -> list[Example]:
+    """The examples so that the first few show as many different answers as there are."""
+    seen: dict[str, int] = {}
+    order = []
+    for place, example in enumerate(examples):
+        turn = seen[example.reference] = seen.get(example.reference, -1) + 1
+        order.append((turn, place))
+    return [examples[place] for _, place in sorted(order)]
+
+
+def closed(prompt: PromptPredictor, answers: Sequence[str]) -> list[Way]:
+    """Decoding held to the answers that occur in train, where a written answer could be anything."""
+    if prompt.writing is None or prompt.writing.schema is not None or not answers:
+        return []
+    held = replace(prompt, labels=tuple(answers), writing=None)
+    return [Way("constrained", "only the answers that occur in train are allowed", "format", held)]
+
+
+# ---------------------------------------------------------------- what stands in documents
+
+
+@dataclass(frozen=True)
+class OracleReading:
+    """A reader that is shown the passage in which an example's answer stands, where that is known."""
+
+    reader: ReadingPredictor
+    passages: Mapping[str, Hit]
+
+    def of(self, examples: Sequence[Example]) -> list[Prediction]:
+        shown = [
+            self.reader.shown(example.input, [self.passages[example.id]] if example.id in self.passages else [])
+            for example in examples
+        ]
+        found: list[Prediction] = self.reader.reader.predict(shown)
+        return found
+
+
+def contexts(prompt: PromptPredictor, library: Library, examples: Sequence[Example], spec: TaskSpec) -> list[Way]:
+    """The right passage before the input, then the passages that a search finds; the former only where it is known."""
+    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None)
+    reader = ReadingPredictor(told, Look(library, "both", library.sizes[0], PASSAGES))
+    size = PASSAGES * library.sizes[0]
+    ways = [Way("retrieved-context", f"the {PASSAGES} passages that a search finds", "retriever", reader, size)]
+    passages = right_passages(library, examples, open_ended=spec.kind == "generation")
+    if passages:
+        oracle = OracleReading(reader, passages)
+        ways.insert(0, Way("oracle-context", "the passage in which the answer stands", "knowledge", oracle, size))
+    return ways
+
+
+def right_passages(library: Library, examples: Sequence[Example], *, open_ended: bool) -> dict[str, Hit]:
+    """The right passage of each example by its id: as the data name it, else the first found that holds the answer."""
+    size = library.sizes[0]
+    found = {}
+    for example in examples:
+        chunks = library.oracle(example, size=size)
+        if chunks:
+            found[example.id] = Hit(chunks[0], 1.0)
+    if found or not open_ended:
+        return found
+    hits = library.search([text_of(example.input) for example in examples], DEPTH, by="both", size=size)
+    for example, some in zip(examples, hits, strict=True):
+        place = first_right(library, example, some, by_answer=True)
+        if place is not None:
+            found[example.id] = some[place - 1]
+    return found
+
+
+# ---------------------------------------------------------------- several answers to one prompt
+
+
+def drawn(
+    prompt: PromptPredictor, inputs: Sequence[Input], seed: int
+) -> tuple[list[tuple[str, ...]], list[Prediction]]:
+    """(samples, votes): eight written answers to each input at temperature 0.7, and the most frequent one of each."""
+    assert prompt.writing is not None
+    requests = [
+        Request(
+            messages,
+            schema=prompt.writing.schema,
+            max_tokens=prompt.writing.max_tokens,
+            temperature=TEMPERATURE,
+            n=SAMPLES,
+            seed=seed,
+        )
+        for messages in prompt.prompts(inputs)
+    ]
+    replies = prompt.model.complete(requests)
+    texts = [tuple(text.strip() for text in reply.texts) if reply.error is None else () for reply in replies]
+    voted = [
+        Prediction(_most(some) if some else None, reply.usage, reply.latency_s, reply.error)
+        for some, reply in zip(texts, replies, strict=True)
+    ]
+    return texts, voted
+
+
+def _most(texts: Sequence[str]) -> str:
+    """The most frequent text, of several the one that came first."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        counts[text] = counts.get(text, 0) + 1
+    return max(counts, key=lambda text: counts[text])
