@@ -112,7 +112,7 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
 def _knowledge(facts: VerdictFacts, compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What looking answers up changed in the race, else what the diagnosis found on dev."""
     question = "Is knowledge missing?"
-    found: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    found = facts.diagnosis
     cause = next((each for each in found.get("causes", ()) if each["cause"] == "knowledge"), None)
     told = [
         f"{step['other']} against {step['one']}: {points(step['mean'])} points [{points(step['low'])}, "
