@@ -156,7 +156,20 @@ def test_every_command_is_documented_word_for_word() -> None:
     )
     names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     assert names == {
-        *("audit", "init", "run", "report", "forecast", "export", "keys", "cache", "demo", "cost", "prices"),
+        *(
+            "audit",
+            "init",
+            "run",
+            "diagnose",
+            "report",
+            "forecast",
+            "export",
+            "keys",
+            "cache",
+            "demo",
+            "cost",
+            "prices",
+        ),
     }
     assert all(f"## `luthier {name}`" in made.stdout for name in names)
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made.stdout, "run: make docs"

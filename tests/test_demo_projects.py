@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import tomllib
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
+import luthier
 from luthier import demo
 from luthier.errors import SpecError, StoreError
 from luthier.models import catalog
+from luthier.models.scripted import ScriptedModel
+from luthier.task import load_task
 from luthier.types import Event
 
 QUESTIONS = """\
@@ -98,6 +102,49 @@ def test_each_demo_describes_itself_and_is_read_as_a_task(name: str, tmp_path: P
     named = [told["input"]] if "input" in told else re.findall(r"{(\w+)}", told["template"])
     assert set(data[0]) == {*named, told["reference"]}
     assert {row[settings["data"]["reference"]] for row in data} <= set(settings["task"]["labels"])
+
+
+def test_the_demo_shows_what_it_would_be_worth_and_measures_the_same_without(tmp_path: Path) -> None:
+    path = demo.prepare("question-routing", tmp_path)
+    starts = {
+        "ABBR": "What does",
+        "DESC": "Why did",
+        "ENTY": "What animal",
+        "HUM": "Who",
+        "LOC": "Where",
+        "NUM": "How many",
+    }
+    asked = [(f"{starts[kind]} {word} {at} ?", kind) for at in range(40) for kind in starts for word in ("shine", "go")]
+    lines = ["question,label", *(f"{question},{kind}" for question, kind in asked)]
+    (tmp_path / "questions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    for name, size in (("train = 1000 ", "train = 150 "), ("dev = 400 ", "dev = 30 "), ("test = 1000 ", "test = 300 ")):
+        text = text.replace(name, size)
+    text = re.sub(r"near_duplicates = 0.8", "near_duplicates = false", text)
+    path.write_text(re.sub(r"rungs = \[.*\]", 'rungs = ["majority", "tfidf", "zero-shot"]', text), encoding="utf-8")
+    without = tmp_path / "without"
+    without.mkdir()
+    shutil.copy(tmp_path / "questions.csv", without)
+    told = path.read_text(encoding="utf-8").split("# What it would be worth")
+    assert len(told) == 2
+    (without / "luthier.toml").write_text(told[0], encoding="utf-8")
+    assert load_task(path).fingerprint == load_task(without).fingerprint
+    verdicts = [luthier.run(folder, models={"prompted": router()}) for folder in (tmp_path, without)]
+    outcomes = [[(each.candidate.name, each.outcome, each.estimate) for each in v.candidates[:2]] for v in verdicts]
+    assert outcomes[0] == outcomes[1]
+    costs = verdicts[0].to_dict()["costs"]
+    assert {"desk", "large-model", "tfidf", "do nothing"} <= {way["name"] for way in costs["ways"]}
+    assert any(pair["today"] and pair["months"] is not None for pair in costs["break_even"])
+    report = verdicts[0].to_html(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "What it costs" in report
+    assert "Against today" in report
+    assert verdicts[1].costs == {}
+
+
+def router() -> ScriptedModel:
+    return ScriptedModel(
+        {"What does": "ABBR", "Why": "DESC", "What animal": "ENTY", "Who": "HUM", "Where": "LOC", "How": "NUM"}
+    )
 
 
 def test_every_file_of_a_demo_is_listed() -> None:

@@ -262,11 +262,20 @@ def test_where_nothing_is_chosen_the_next_steps_stand_in_the_order_of_their_wort
     verdict = luthier.run(priced_task(tmp_path, more, rungs=("majority",), at_least=0.9), models=models())
     assert verdict.chosen is None
     steps = verdict.to_dict()["costs"]["next_steps"]
-    worth = [step["worth"] for step in steps]
+    worth = [step["worth"] for step in steps if step["worth"] is not None]
     assert worth == sorted(worth, reverse=True)
+    assert len(worth) >= 2
+    assert all(step["worth"] is None for step in steps[len(worth) :]), "what nobody measured stands last"
     large = next(step for step in steps if "large" in step["what"])
     gain = 0.95 - next(result for result in verdict.candidates).estimate.mean  # type: ignore[union-attr]
-    assert large["worth"] == pytest.approx(gain * 1e6 * 12 * 0.05 - 100)
+    rows = {way["name"]: way for way in verdict.to_dict()["costs"]["ways"]}
+    cheaper = rows["majority"]["usd_total"] - rows["large"]["usd_total"]
+    assert large["worth"] == pytest.approx(gain * 1e6 * 12 * 0.05 + cheaper)
+    clerks = next(step for step in steps if "clerks" in step["what"])
+    assert clerks["worth"] < large["worth"], "$0.30 a request is no bargain, however little it costs to start"
+    assert "a month more than majority" in clerks["sentence"]
+    assert steps[-1]["p_target"] is None, "what nobody measured comes last, and says so"
+    assert "was not measured" in steps[-1]["sentence"]
     assert 0.9 < large["p_target"] < 1
     assert any(step["what"].startswith("lower the target to") for step in steps)
     assert "What to do next" in verdict.to_html(tmp_path / "r.html").read_text(encoding="utf-8")

@@ -4,23 +4,29 @@ it is in production."""
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from builders import eval_run, spec
 
 from luthier.economics.calculation import Calculation
 from luthier.economics.cost import Accuracy, Numbers, World, month_cost, replicas
-from luthier.economics.measured import Measured
+from luthier.economics.measured import RETRIEVES, Measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, raced_way, stated_way, ways
 from luthier.errors import SpecError
 from luthier.report.calculator import calculate
+from luthier.report.next_steps import TUNED, next_steps
+from luthier.report.questions import READING_RUNGS, five_questions, trace
+from luthier.report.verdict import decide
 from luthier.report.worth import flip_sentence
-from luthier.types import Economics, Option, Price
+from luthier.rungs import LADDER
+from luthier.types import Candidate, Constraints, Economics, Option, Price, Target
 
 TODAY = date(2026, 11, 22)
 HOURS = 730
@@ -258,3 +264,103 @@ def test_bad_figures_of_use_are_one_clear_line(tmp_path: Path, change: str, says
     with pytest.raises(SpecError) as caught:
         calculate(path, [change], today=TODAY)
     assert says in str(caught.value)
+
+
+# ---------------------------------------------------------------- what to do next, and the decision in five steps
+
+CAUSE: dict[str, Any] = {
+    "cause": "knowledge",
+    "title": "It does not know the facts",
+    "share": 0.41,
+    "low": 0.28,
+    "high": 0.55,
+    "supported": True,
+    "evidence": ["..."],
+    "remedy": "Look answers up in documents.",
+    "rungs": ["rag", "rag-shots"],
+    "gain": {"mean": 0.20, "low": 0.10, "high": 0.30},
+    "examples": [],
+}
+
+
+def facts_with(diagnosis: dict[str, Any] | None, **economics: Any) -> tuple[Any, Calculation]:
+    """A verdict that chooses nothing, with what a diagnosis says, as whoever makes one hands it over."""
+    target = Target("accuracy", 0.9)
+    run = replace(eval_run([1.0, 1.0, 1.0, 0.0] * 50), candidate=Candidate("zero-shot", "m", 40))
+    verdict = decide([run], {}, target, Constraints(), task=spec(target))
+    facts = SimpleNamespace(**{each.name: getattr(verdict, each.name) for each in fields(verdict)})
+    facts.diagnosis = diagnosis or {}
+    given = setting(usd_per_error=0.02, **economics)
+    found = Calculation(
+        tuple(ways([raced(accuracy=Accuracy(0.75, 0.69, 0.8, 200, "measured"))], given)), given.world, given.economics
+    )
+    return facts, found
+
+
+def test_a_supported_cause_becomes_a_step_with_gain_cost_and_confidence() -> None:
+    diagnosis = {"version": 1, "candidate": "zero-shot@m", "examples": 200, "score": 0.75, "causes": [CAUSE]}
+    facts, found = facts_with(diagnosis, usd_per_hour=90.0, engineering_hours={"prompt": 10})
+    steps = next_steps(facts, found)
+    step = next(step for step in steps if step["what"].startswith("Look answers up"))
+    assert step["gain"] == pytest.approx(0.20)
+    assert (step["gain_low"], step["gain_high"]) == (pytest.approx(0.10), pytest.approx(0.30))
+    assert step["cost"] == 900.0
+    assert step["worth"] == pytest.approx(0.20 * 300_000 * 12 * 0.02 - 900)
+    assert 0.8 < step["p_target"] < 0.9, "0.95 with half a width of 0.1 against 0.9"
+    assert "+20.0 points [+10.0, +30.0]" in step["sentence"]
+    assert not [step for step in steps if step["what"].startswith("look answers up")], "it is measured now"
+    assert step["how"] == "the diagnosis: it does not know the facts"
+    small = {
+        **CAUSE,
+        "cause": "capacity",
+        "title": "The model is too small",
+        "remedy": "A larger base model.",
+        "rungs": [],
+    }
+    steps = next_steps(*facts_with({**diagnosis, "causes": [{**small, "gain": None}]}))
+    (larger,) = [step for step in steps if step["basis"] == "diagnosed"]
+    assert larger["sentence"] == (
+        "A larger base model: what that would bring was not measured (the diagnosis: the model is too small)"
+    )
+    assert not [step for step in steps if step["what"].startswith("race another")], "it is named already"
+    unsure = {**diagnosis, "causes": [{**CAUSE, "supported": False}]}
+    steps = next_steps(*facts_with(unsure))
+    assert not [step for step in steps if step["what"].startswith("Look answers up")]
+    assert [step["what"] for step in steps if step["p_target"] is None] == [
+        "look answers up in documents",
+        "race another model than m",
+    ]
+
+
+def test_the_second_question_is_answered_by_the_diagnosis_where_no_documents_were_raced() -> None:
+    diagnosis = {"version": 1, "candidate": "zero-shot@m", "examples": 200, "score": 0.75, "causes": [CAUSE]}
+    asked = [five_questions(facts_with(each)[0])[1] for each in (diagnosis, {**diagnosis, "causes": []}, None)]
+    assert [each["answer"] for each in asked] == ["Yes.", "Not shown.", "Not measured."]
+    assert [each["measured"] for each in asked] == ["in part", "in part", "no"]
+    assert "41.0 % [28.0, 55.0]" in asked[0]["because"]
+    abstained = five_questions(facts_with({**diagnosis, "causes": [], "abstained": "too few misses"})[0])[1]
+    assert (abstained["answer"], abstained["because"]) == ("Not measured.", "too few misses.")
+
+
+def test_the_trace_has_the_five_answers_and_what_follows() -> None:
+    facts, _ = facts_with(None)
+    found = trace(five_questions(facts))
+    assert [each["question"] for each in found] == [
+        "Does a prompt reach the target?",
+        "Is knowledge missing?",
+        "Is it a matter of format or behaviour, and is there data enough?",
+        "Does it pay?",
+        "Must the data stay here?",
+    ]
+    assert found[0] == {
+        "question": "Does a prompt reach the target?",
+        "answer": "No.",
+        "measured": "yes",
+        "then": "What a prompt lacks is knowledge (the second question) or behaviour (the third).",
+    }
+
+
+def test_the_fine_tunes_that_cost_more_hours_are_those_of_the_ladder() -> None:
+    assert set(TUNED) == {rung.name for rung in LADDER if rung.guarded}
+    assert set(READING_RUNGS) | {"retrieved-shots"} == set(RETRIEVES)
+    assert set(READING_RUNGS) == {rung.name for rung in LADDER if "documents" in rung.roles}

@@ -473,6 +473,8 @@ def _print_verdict(verdict: Verdict) -> None:
     console.print(verdict.sentence, style="bold")
     if verdict.diagnosis:
         console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
+    for line in verdict.costs.get("sentences", ()):
+        console.print(line)
     for flip in verdict.flips:
         console.print(f"  {flip}.")
     if any(each["worse"] for each in verdict.slices.get("compared", ())):

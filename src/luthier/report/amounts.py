@@ -30,11 +30,12 @@ def dollars(value: float | None) -> str:
 def days_in_words(days: float) -> str:
     """Working days, or the hours and minutes of machines.
 
-    >>> days_in_words(5.0), days_in_words(1.0), days_in_words(0.25), days_in_words(0.01), days_in_words(0.0)
-    ('5 days', '1 day', '6 hours', '14 minutes', 'at once')
+    >>> days_in_words(5.0), days_in_words(1.0), days_in_words(0.4), days_in_words(0.01), days_in_words(0.0)
+    ('5 days', '1 day', '0.4 days', '14 minutes', 'at once')
     """
-    if days >= 0.95:
-        return f"{days:.3g} day{'s' if f'{days:.3g}' != '1' else ''}"
+    if days >= 0.1:
+        told = f"{days:.1f}".removesuffix(".0") if days < 20 else f"{days:.0f}"
+        return f"{told} day{'s' if told != '1' else ''}"
     minutes = round(days * 24 * 60)
     if minutes >= 60:
         return f"{round(minutes / 60)} hour{'s' if round(minutes / 60) != 1 else ''}"

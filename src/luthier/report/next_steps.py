@@ -12,11 +12,11 @@ from typing import Any
 from scipy import stats
 
 from luthier.economics.calculation import Calculation
-from luthier.economics.cost import Accuracy
+from luthier.economics.cost import Accuracy, Way
 from luthier.economics.measured import family_of
 from luthier.report.amounts import dollars
 from luthier.report.plain import count, level, percent, points
-from luthier.report.questions import READING_RUNGS
+from luthier.report.questions import READING_RUNGS, listed
 from luthier.types import CandidateResult, Outcome, VerdictFacts
 
 TUNED = ("lora", "rag-lora", "dora", "full", "qlora", "distilled", "dpo", "self-distilled", "pretrained")
@@ -26,8 +26,9 @@ HALF_WIDTH = 1.959963984540054  # standard errors in half of a 95 % interval
 def next_steps(facts: VerdictFacts, found: Calculation) -> list[dict[str, Any]]:
     """Steps with their expected gain in right answers, the chance that they reach the target, cost and worth.
 
-    `worth` is what the gain saves in wrong answers over the horizon, less the cost; None where wrong answers or labels
-    have no price: then the chance decides the order, and then the cost. Empty where something is chosen.
+    `worth` is what the gain saves in wrong answers over the horizon, less the cost; of another way, what all of it
+    costs less than the best candidate over the horizon. None where wrong answers or labels have no price: then the
+    chance decides the order, and then the cost. Empty where something is chosen.
     """
     if facts.chosen is not None:
         return []
@@ -35,7 +36,7 @@ def next_steps(facts: VerdictFacts, found: Calculation) -> list[dict[str, Any]]:
     known += _remedies(facts, found)
     steps = [*known, *_untried(facts, known)]
     for step in steps:
-        step["worth"] = _worth(step, found)
+        step.setdefault("worth", _worth(step, found))
         step["sentence"] = _sentence(step)
     return sorted(steps, key=_order)
 
@@ -48,6 +49,13 @@ def _order(step: Mapping[str, Any]) -> tuple[bool, bool, float, float, float]:
 
 def _best(facts: VerdictFacts) -> float:
     return max((result.estimate.mean for result in facts.candidates if result.estimate), default=0.0)
+
+
+def _best_way(facts: VerdictFacts, found: Calculation) -> Way | None:
+    """The best candidate as a way: what a step is compared with."""
+    means = {result.candidate.name: result.estimate.mean for result in facts.candidates if result.estimate}
+    ways = [way for way in found.ways if way.name in means]
+    return max(ways, key=lambda way: means[way.name], default=None)
 
 
 def _proof(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]]:
@@ -94,6 +102,8 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
         if way.kind not in ("option", "today") or way.accuracy is None:
             continue
         verb = "stay with today's process" if way.kind == "today" else "race"
+        best = _best_way(facts, found)
+        more = None if best is None else found.month(way) - found.month(best)
         yield {
             "what": f"{verb}: {way.name}, stated at {percent(way.accuracy.mean)}",
             "gain": way.accuracy.mean - _best(facts),
@@ -101,23 +111,33 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
             "gain_high": way.accuracy.high - _best(facts),
             "p_target": _above(way.accuracy, facts.task.target.at_least),
             "cost": float(way.numbers().once),
+            "more_a_month": more,
+            "beside": None if best is None else best.name,
+            "worth": None if best is None or not found.counting else float(found.total(best)) - float(found.total(way)),
             "basis": "stated",
         }
 
 
 def _remedies(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]]:
-    """What the diagnosis of the misses says would help, where it says by how much, and it was not raced."""
-    told: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    """What the diagnosis of the misses says would help, and was not raced; without a figure where it has none."""
+    told = facts.diagnosis
     raced = {run.candidate.rung for run in facts.runs if run.rows}
     for cause in told.get("causes", ()):
         gain = cause.get("gain")
         rungs = [name for name in cause.get("rungs", ()) if name not in raced]
-        if not cause["supported"] or not gain or (cause.get("rungs") and not rungs):
+        if not cause["supported"] or (cause.get("rungs") and not rungs):
+            continue
+        title = str(cause["title"])
+        what = f"{str(cause['remedy']).rstrip('.')}{f' ({listed(rungs)})' if rungs else ''}"
+        why = f"the diagnosis: {title[:1].lower()}{title[1:]}"
+        if not gain:
+            yield {**_nothing_known(what, why), "basis": "diagnosed", "cause": cause["cause"]}
             continue
         low, mean, high = (told["score"] + gain[end] for end in ("low", "mean", "high"))
-        by = f" ({', '.join(rungs)})" if rungs else ""
         yield {
-            "what": f"{str(cause['remedy']).rstrip('.')}{by}, against {cause['title']}",
+            "what": what,
+            "how": why,
+            "cause": cause["cause"],
             "gain": mean - _best(facts),
             "gain_low": low - _best(facts),
             "gain_high": high - _best(facts),
@@ -129,21 +149,22 @@ def _remedies(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any
 
 
 def _work(rungs: Sequence[str], found: Calculation) -> float | None:
-    """Hours of the team for the kind of way that these rungs are; None where nobody stated them."""
+    """Hours of the team for the simplest of these rungs; None where nobody stated them."""
     economics = found.economics
-    families = {family_of(rung, guarded=rung in TUNED) for rung in rungs}
-    hours = [economics.engineering_hours[family] for family in families if family in economics.engineering_hours]
-    return max(hours) * economics.usd_per_hour if hours and economics.usd_per_hour is not None else None
+    if not rungs or economics.usd_per_hour is None:
+        return None
+    hours = economics.engineering_hours.get(family_of(rungs[0], guarded=rungs[0] in TUNED))
+    return None if hours is None else hours * economics.usd_per_hour
 
 
 def _untried(facts: VerdictFacts, known: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """What may help and nothing here measured: without a figure, and after all that has one."""
     raced = {run.candidate.rung for run in facts.runs if run.rows}
-    remedies = {rung for step in known for rung in step.get("rungs", ())}
-    if not (raced | remedies) & set(READING_RUNGS):
+    causes = {step.get("cause") for step in known}
+    if not raced & set(READING_RUNGS) and not causes & {"knowledge", "retriever"}:
         yield _nothing_known("look answers up in documents", "name them in [documents]")
     models = sorted({run.candidate.model for run in facts.runs if run.rows and run.candidate.model})
-    if models and not any(step["basis"] == "stated" for step in known):
+    if models and "capacity" not in causes and not any(step["basis"] == "stated" for step in known):
         yield _nothing_known(
             f"race another model than {' and '.join(models)}", "a folder or a [remote.NAME] under [models]"
         )
@@ -202,6 +223,9 @@ def _sentence(step: Mapping[str, Any]) -> str:
         parts.append(f"{points(step['gain'])} points{span}")
     unknown = "cost unknown (engineering_hours)" if step.get("rungs") is not None else "cost unknown (usd_per_label)"
     parts.append(unknown if step["cost"] is None else f"costs {dollars(step['cost'])}")
+    more = step.get("more_a_month")
+    if more is not None and abs(more) >= 0.01:
+        parts.append(f"{dollars(abs(more))} a month {'more' if more > 0 else 'less'} than {step['beside']}")
     if step["worth"] is not None and abs(step["gain"]) >= 5e-4:
         parts.append(f"expected to be worth {dollars(step['worth'])}")
     return f"{what}: {', '.join(parts)}" + (" (as stated)" if step["basis"] == "stated" else "")

@@ -89,6 +89,7 @@ def frontier_shape(costs: Mapping[str, Any]) -> dict[str, Any] | None:
         }
         for number, way in enumerate(shown, start=1)
     ]
+    _tagged(dots)
     line = sorted((dot for dot in dots if dot["on"]), key=lambda dot: dot["x"])
     return {
         "dots": dots,
@@ -96,6 +97,19 @@ def frontier_shape(costs: Mapping[str, Any]) -> dict[str, Any] | None:
         "xs": marks,
         "bottom": bottom,
     }
+
+
+NEAR = 4.0  # per cent of the box: tags of dots that are nearer to each other would lie on top of each other
+
+
+def _tagged(dots: Sequence[dict[str, Any]]) -> None:
+    """One tag for dots that nearly lie on each other: the first one shows the numbers of all."""
+    for at, dot in enumerate(dots):
+        near = [other for other in dots[:at] if abs(other["x"] - dot["x"]) < NEAR and abs(other["y"] - dot["y"]) < NEAR]
+        dot["tag"] = "" if near else str(dot["number"])
+        if near:
+            first = next(other for other in near if other["tag"]) if any(o["tag"] for o in near) else near[0]
+            first["tag"] += f", {dot['number']}" if first["tag"] else str(dot["number"])
 
 
 def _axis(values: Sequence[float]) -> tuple[Callable[[float], Any], list[dict[str, Any]]]:

@@ -174,6 +174,7 @@ def _payback(found: Calculation, of: str, against: str) -> dict[str, Any]:
             | {"p_within_6_months": each.soon.value, "p_never": each.never.value}
             for factor, each in zip(SCALES, at_scale, strict=True)
         ],
+        "today": any(found.way(name).kind == "today" for name in (of, against)),
         "sentence": payback_sentence(first),
     }
 
