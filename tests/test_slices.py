@@ -354,6 +354,8 @@ def test_a_climb_goes_past_a_candidate_that_misses_a_slice_and_replays_when_the_
     assert tfidf.outcome is Outcome.MEETS
     assert tfidf.eligible == "no"
     assert found.chosen is None
+    assert tfidf.decided_at is not None
+    assert len(found.runs[1].rows) >= tfidf.decided_at + 16  # it went on for the slice
     scored = found.spend["examples_scored"]
     again = climbed(tmp_path, toml.format(0.3))
     assert again.chosen == "tfidf"

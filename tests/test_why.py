@@ -42,7 +42,7 @@ def part(page: str, name: str) -> str:
 
 def test_the_markdown_of_both_pages_is_the_one_of_the_snapshot(verdict: Verdict) -> None:
     text = markdown(verdict.to_summary())
-    pages = text[text.index("## Why it misses") : text.index("\n## ", text.index("## Where it is weaker"))]
+    pages = text[text.index("## Why zero-shot") : text.index("\n## ", text.index("## Where it is weaker"))]
     if os.environ.get("LUTHIER_UPDATE_SNAPSHOTS") == "1":
         SNAPSHOT.write_text(pages, encoding="utf-8")
     assert pages == SNAPSHOT.read_text(encoding="utf-8")
@@ -58,6 +58,14 @@ def test_the_page_tells_causes_examples_and_what_to_do_next_in_words(page: str) 
     assert "(99 % each by itself)" in said
     assert "the passage that holds the answer sets 1 of 96 wrong answers right" in said
     assert "A stronger model was not asked" in said
+
+
+def test_where_nothing_is_chosen_the_page_says_what_to_do_next() -> None:
+    none = replace(report_sample.sample(), diagnosis=why_sample.diagnosis(), chosen=None)
+    said = part(html(summarise(none)), "misses")
+    assert "Why it misses, and what to do" in said
+    assert "What to do next" in said
+    assert "What helps (lora@smollm2-135m is chosen)" in part(html(told()), "misses")
 
 
 def test_a_verdict_without_diagnosis_and_slices_has_neither_page() -> None:
@@ -86,10 +94,10 @@ def test_where_it_abstains_the_page_says_why_and_draws_no_bars() -> None:
 def test_causes_that_are_not_shown_lead_to_no_advice() -> None:
     causes = [{**cause, "supported": False} for cause in why_sample.diagnosis()["causes"]]
     summary = told(causes=causes)
+    assert summary["why"]["diagnosis"]["steps"] == []
     said = part(html(summary), "misses")
     assert "no cause explains a share that is provably above chance" in said
-    assert "What to do next" not in said
-    assert summary["why"]["diagnosis"]["steps"] == []
+    assert "What helps" not in said
 
 
 def test_a_rung_that_could_help_is_shown_with_where_it_stands() -> None:

@@ -56,7 +56,7 @@ def section(verdict: Mapping[str, Any]) -> dict[str, Any]:
     ]
     targets = [{"candidate": each["name"], **told} for each in about for told in each.get("slice_targets", ())]
     return {
-        "diagnosis": _diagnosed(diagnosis, verdict["candidates"]) if diagnosis else None,
+        "diagnosis": _diagnosed(diagnosis, verdict["candidates"], verdict["chosen"]) if diagnosis else None,
         "slices": _sliced(slices or {}, targets, verdict["chosen"]) if slices or targets else None,
     }
 
@@ -64,11 +64,13 @@ def section(verdict: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- the diagnosis
 
 
-def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     causes = [_cause(each, found, candidates) for each in found.get("causes", ())]
     supported = [each for each in causes if each["supported"]]
     return {
         "candidate": found["candidate"],
+        "title": f"Why {found['candidate']} misses" if chosen else "Why it misses, and what to do",
+        "next": f"What helps ({chosen} is chosen)" if chosen else "What to do next",
         "headline": _headline(found, supported),
         "counted": _counted(found),
         "abstained": found.get("abstained"),
@@ -79,7 +81,7 @@ def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
         "steps": [_step(each, found) for each in supported],
         "probes": list(found.get("probes", ())),
         "skips": [{"rung": rung, "reason": reason} for rung, reason in found.get("skips", {}).items()],
-        "not_probed": list(found.get("not_probed", ())),
+        "not_probed": [line[:1].upper() + line[1:] for line in found.get("not_probed", ())],
     }
 
 
