@@ -354,14 +354,26 @@ def test_a_climb_goes_past_a_candidate_that_misses_a_slice_and_replays_when_the_
     assert tfidf.outcome is Outcome.MEETS
     assert tfidf.eligible == "no"
     assert found.chosen is None
-    assert tfidf.decided_at is not None
-    assert len(found.runs[1].rows) >= tfidf.decided_at + 16  # it went on for the slice
     scored = found.spend["examples_scored"]
     again = climbed(tmp_path, toml.format(0.3))
     assert again.chosen == "tfidf"
     assert again.provenance["task_fingerprint"] == found.provenance["task_fingerprint"]
     assert again.candidates[1].alpha == tfidf.alpha
     assert again.spend["examples_scored"] <= scored + 200
+
+
+def test_a_race_that_has_met_its_target_goes_on_for_a_slice(tmp_path: Path) -> None:
+    """With a target of 60 % the race is over early; the slice takes longer, and changes no outcome."""
+    toml = '[[slices.target]]\ncolumn = "channel"\nvalue = "phone"\nat_least = 0.3\n'
+    path = write(tmp_path, toml, count=900)
+    path.write_text(path.read_text(encoding="utf-8").replace("at_least = 0.8", "at_least = 0.6"), encoding="utf-8")
+    found = run(load_task(path))
+    tfidf = found.candidates[1]
+    assert tfidf.outcome is Outcome.MEETS
+    assert tfidf.decided_at is not None
+    assert len(found.runs[1].rows) >= tfidf.decided_at + 16
+    assert len(rows_compared(found.runs[1], found.task)) < tfidf.decided_at + 16
+    assert tfidf.slice_targets[0]["scored"] > 10
 
 
 def test_a_race_goes_on_for_a_slice_only_while_that_can_still_decide_it() -> None:
