@@ -72,7 +72,10 @@ def test_a_task_has_slices_by_class_by_length_and_by_each_named_column(tmp_path:
 
 
 def test_columns_travel_with_the_examples_and_change_no_fingerprint(tmp_path: Path) -> None:
-    plain, told = load_task(write(tmp_path / "a")), load_task(write(tmp_path / "b", '[slices]\ncolumns = ["channel"]'))
+    plain, told = (
+        load_task(write(tmp_path / "a", count=320)),
+        load_task(write(tmp_path / "b", '[slices]\ncolumns = ["channel"]', count=320)),
+    )
     assert {dict(each.columns)["channel"] for each in told.test.order} == {"web", "phone"}
     assert all(each.columns == () for each in plain.test.order)
     assert plain.fingerprint == told.fingerprint
@@ -129,7 +132,7 @@ def test_a_mistake_about_slices_names_its_place_and_its_fix(
     tmp_path: Path, toml: str, error: type[LuthierError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        load_task(write(tmp_path, toml))
+        load_task(write(tmp_path, toml, count=320))
 
 
 def test_too_few_examples_of_a_slice_are_refused_with_the_number_that_it_takes(tmp_path: Path) -> None:
