@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_server import FaultServer
 from test_cli import call
 from test_climb import script, task_at
+from test_remote_climb import colour
+from test_remote_climb import task_at as remote_task_at
 
 import luthier
-from luthier.errors import DataError, SpecError
+from luthier.errors import DataError, SpecError, Stopped
 from luthier.evaluate.latency import Load, probe
+from luthier.models.budget import spent_in
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.report.verdict import decide
@@ -312,3 +316,31 @@ def test_cost_probes_what_the_last_run_chose(tmp_path: Path, capsys: pytest.Capt
         "How long requests wait for tfidf:\n  At 0.342 requests a second it answers 50 % within"
         in capsys.readouterr().out
     )
+
+
+def test_an_endpoint_is_asked_anew_and_side_by_side_and_a_rerun_asks_nothing(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        path = remote_task_at(
+            tmp_path, server.base_url, rungs=("zero-shot",), remote="concurrency = 4\nstructured = false", more=more
+        )
+        verdict = luthier.run(path)
+        asked = len(server.bodies)
+        luthier.run(path)
+        assert len(server.bodies) == asked
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert (found["workers"], found["batch"], found["requests"]) == (4, 1, 100)
+    assert asked >= verdict.candidates[0].estimate.n + 101  # type: ignore[union-attr]
+    assert verdict.chosen == "zero-shot@served"
+
+
+def test_a_limit_of_money_stops_a_probe_as_it_stops_a_race(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        free = remote_task_at(tmp_path, server.base_url, rungs=("zero-shot",), remote="structured = false")
+        luthier.run(free)
+        spent = spent_in(tmp_path / ".luthier").tokens
+        text = free.read_text(encoding="utf-8") + f"{more}[limits]\nmax_tokens = {spent + 500}\n"
+        free.write_text(text, encoding="utf-8")
+        with pytest.raises(Stopped):
+            luthier.run(free)
