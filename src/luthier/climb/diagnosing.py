@@ -9,6 +9,7 @@ from luthier.climb.plan import plan
 from luthier.climb.workshop import Workshop
 from luthier.diagnose import VERSION, Subject, diagnosed, prompt_of
 from luthier.errors import DataError, LuthierError, MissingExtra, SpecError, Stopped
+from luthier.models.shelf import DOCUMENTS
 from luthier.rungs import ladder
 from luthier.types import Candidate, digest
 
@@ -57,7 +58,7 @@ def why_it_misses(shop: Workshop, candidate: Candidate) -> dict[str, Any]:
         return {}
     task = shop.task
     failures = task.diagnosing.examples
-    roles = [role for role in ("embedder", "documents", "teacher") if _usable(shop, role)]
+    roles = [role for role in ("embedder", DOCUMENTS, "teacher") if _usable(shop, role)]
     subject = Subject(
         task=task,
         candidate=candidate.name,
@@ -87,8 +88,10 @@ def why_it_misses(shop: Workshop, candidate: Candidate) -> dict[str, Any]:
 
 
 def _usable(shop: Workshop, role: str) -> bool:
-    """Whether a probe may use the model of a role: one that was given, or that a rung of the ladder uses anyway."""
-    if role in shop.shelf.given:
+    """Whether a probe may use the model of a role: given, named for this (documents), or used by a rung anyway."""
+    if role in shop.shelf.given or role == DOCUMENTS:
+        return shop.shelf.has(role)
+    if role == "embedder" and shop.shelf.has(DOCUMENTS):
         return True
     rungs = ladder(shop.task.spec.rungs, shop.task.spec.kind)
     return shop.shelf.has(role) and any(role in shop.roles(rung) for rung in rungs)

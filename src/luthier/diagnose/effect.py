@@ -100,7 +100,7 @@ class Resampling:
         repaired, noop = float(right[fails].mean()), float(control[fails].mean())
         harmed = max(0.0, -float(gain[~fails].sum()) / float(fails.sum()))
         effect = repaired - noop - harmed
-        return Effect(repaired, noop, harmed, effect, min(low, effect), max(high, effect))
+        return Effect(repaired, noop, harmed, effect, min(low, effect), min(1.0, max(high, effect)))
 
     def weights(self, asked: Bools | None = None) -> Floats:
         """How many dev examples each of the asked ones stands for, shape (n,), so that passing ones keep their part."""
@@ -115,10 +115,14 @@ class Resampling:
 
     def change(self, scores: Floats, asked: Bools | None = None) -> Change:
         """How the mean score changes from what it was, on all asked examples: no selection, so nothing to subtract."""
-        return self.score(scores - self.sample.base.scores, asked)
+        return self._mean(scores - self.sample.base.scores, asked)
 
     def score(self, scores: Floats, asked: Bools | None = None) -> Change:
         """The mean score on all asked dev examples under an intervention."""
+        found = self._mean(scores, asked)
+        return Change(found.mean, max(0.0, found.low), min(1.0, found.high))
+
+    def _mean(self, scores: Floats, asked: Bools | None) -> Change:
         weights = self.weights(asked)
         mean = float((weights * scores).sum() / weights.sum())
         drawn = (self._sums(weights * scores) + self.pseudo) / np.maximum(self._sums(weights), 1.0)

@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from luthier.documents.library import DEPTH, Hit, Library
+from luthier.documents.library import DEPTH, Hit, Library, holds
 from luthier.evaluate.retrieval import first_right
 from luthier.rungs.base import instruction, text_of
 from luthier.rungs.instructed import telling_words, typical, wordings
 from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.reading import RULE, Look, ReadingPredictor
-from luthier.rungs.shots import FixedShots, NearestShots
+from luthier.rungs.shots import FixedShots, NearestShots, Shots
 from luthier.types import Example, Input, Prediction, Request, Task, TaskSpec
 
 NOOPS = 2  # rewordings: what they repair on average is what any rewording does
 FEW, MANY = 2, 8  # solved examples in a prompt
 SAMPLES = 8
 TEMPERATURE = 0.7  # Wang et al. 2023, section 3
-PASSAGES = 3
+PASSAGES = 1  # small models lose the thread among several; how many are best is for the rung to find
 LONGEST_SHOT = 1200  # characters: longer examples make no prompt of eight
 NEUTRAL = "Read the input and give the right answer."
 
@@ -53,10 +53,33 @@ class Way:
         return found
 
 
-def noops(prompt: Any) -> list[Way]:
+@dataclass(frozen=True)
+class OwnPrior:
+    """A prompt that is calibrated by its own replies to what it is asked, as the candidate was by replies to train."""
+
+    prompt: PromptPredictor
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        replies = self.prompt.ask(inputs)
+        prior = self.prompt.with_prior(replies)
+        return [prior.answer(reply) for reply in replies]
+
+
+def like(prompt: PromptPredictor, changed: PromptPredictor) -> Any:
+    """The changed prompt, calibrated where the candidate is: a prior belongs to the words that it was measured with."""
+    plain = replace(changed, prior=None)
+    return plain if prompt.prior is None else OwnPrior(plain)
+
+
+def planned(prompt: PromptPredictor, *, documents: bool) -> int:
+    """About how many probes there will be, for whoever waits."""
+    return NOOPS + (8 if prompt.writing is None else 9) + (2 if documents else 0) + 3
+
+
+def noops(prompt: PromptPredictor) -> list[Way]:
     """The prompt in other words that mean the same: what any change of words repairs and breaks."""
     return [
-        Way(f"rewording-{at}", "the same prompt in other words", "no-op", other)
+        Way(f"rewording-{at}", "the same prompt in other words", "no-op", like(prompt, other))
         for at, other in enumerate(prompt.reworded()[:NOOPS], 1)
     ]
 
@@ -90,7 +113,7 @@ def instructions(prompt: PromptPredictor, task: Task) -> list[Way]:
     for name, (title, systems) in found.items():
         system = list(systems.values())[-1] if not spec.labels else systems["labels with typical examples"]
         if system != prompt.system:
-            ways.append(Way(name, title, "instruction", replace(prompt, system=system, prior=None)))
+            ways.append(Way(name, title, "instruction", like(prompt, replace(prompt, system=system))))
     return ways
 
 
@@ -107,13 +130,16 @@ def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way
     if embedder is not None:
         vectors = np.asarray(embedder.embed([text for text, _ in pairs]), dtype=np.float32)
         nearest = NearestShots(pairs, MANY, "both", embedder, vectors)
-    plain = replace(prompt, prior=None)
     size = MANY * int(np.mean([len(text) + len(answer) for text, answer in pairs]))
+    sets = {
+        "shots-0": ("no solved examples", FixedShots(), 0),
+        f"shots-{FEW}": (f"{FEW} solved examples", FixedShots(few), 0),
+        f"shots-{MANY}": (f"{MANY} solved examples", FixedShots(many), 0),
+        "shots-nearest": (f"the {MANY} nearest solved examples", nearest, size),
+    }
     ways = [
-        Way("shots-0", "no solved examples", "elicitation", replace(plain, shots=FixedShots())),
-        Way(f"shots-{FEW}", f"{FEW} solved examples", "elicitation", replace(plain, shots=FixedShots(few))),
-        Way(f"shots-{MANY}", f"{MANY} solved examples", "elicitation", replace(plain, shots=FixedShots(many))),
-        Way("shots-nearest", f"the {MANY} nearest solved examples", "elicitation", replace(plain, shots=nearest), size),
+        Way(name, title, "elicitation", like(prompt, replace(prompt, shots=some)), characters)
+        for name, (title, some, characters) in sets.items()
     ]
     had = prompt.shots.describe().get("examples in the prompt", 0)
     return [way for way in ways if not (way.name == "shots-0" and had == 0)]
@@ -157,16 +183,31 @@ class OracleReading:
 
 
 def contexts(prompt: PromptPredictor, library: Library, examples: Sequence[Example], spec: TaskSpec) -> list[Way]:
-    """The right passage before the input, then the passages that a search finds; the former only where it is known."""
-    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None)
+    """The right passage before the input, then what a search finds; the former only where it is known.
+
+    Solved examples get a passage too: after examples that answer from nothing a small model goes on to do so.
+    """
+    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None, shots=with_passages(prompt.shots, library))
     reader = ReadingPredictor(told, Look(library, "both", library.sizes[0], PASSAGES))
     size = PASSAGES * library.sizes[0]
-    ways = [Way("retrieved-context", f"the {PASSAGES} passages that a search finds", "retriever", reader, size)]
+    ways = [Way("retrieved-context", "the passage that a search finds first", "retriever", reader, size)]
     passages = right_passages(library, examples, open_ended=spec.kind == "generation")
     if passages:
         oracle = OracleReading(reader, passages)
         ways.insert(0, Way("oracle-context", "the passage in which the answer stands", "knowledge", oracle, size))
     return ways
+
+
+def with_passages(shots: Shots, library: Library) -> Shots:
+    """The same solved examples, each with the best passage that holds its answer, else the best one."""
+    if not isinstance(shots, FixedShots) or not shots.shots:
+        return shots
+    hits = library.search([text for text, _ in shots.shots], DEPTH, by="both", size=library.sizes[0])
+    told = []
+    for (text, answer), some in zip(shots.shots, hits, strict=True):
+        holding = [hit for hit in some if holds(hit.chunk.text, answer)] or list(some)
+        told.append((text_of(ReadingPredictor.shown(text, holding[:1])), answer))
+    return FixedShots(tuple(told))
 
 
 def right_passages(library: Library, examples: Sequence[Example], *, open_ended: bool) -> dict[str, Hit]:

@@ -15,7 +15,7 @@ from luthier import stats
 from luthier.evaluate.race import futile, judge
 from luthier.evaluate.runner import BLOCK
 from luthier.evaluate.scorers import Mean, Pooled, metric
-from luthier.task.slices import belongs
+from luthier.task.slices import members
 from luthier.types import Estimate, EvalRun, Outcome, Row, Slice, SliceTarget, Target, TaskSpec
 
 # ---------------------------------------------------------------- the targets of slices
@@ -90,7 +90,9 @@ def undecided(run: EvalRun, task: TaskSpec) -> bool:
 
 def part_of(run: EvalRun, part: Slice, alpha: float) -> EvalRun:
     """The run's rows in a slice, as a run of its own that may spend `alpha`."""
-    rows = tuple(row for row in _whole_groups(run) if belongs(row.example, part))
+    whole = _whole_groups(run)
+    (mask,) = members([part], [row.example for row in whole])
+    rows = tuple(row for row, is_in in zip(whole, mask, strict=True) if is_in)
     # of groups only whole ones are left, so none of these rows waits for others
     population = len(rows) if run.grouped else max(part.population, len(rows))
     groups = max(part.groups, len({_group(row) for row in rows}))
@@ -169,7 +171,7 @@ def compared(run: EvalRun, task: TaskSpec) -> list[Compared]:
         if not isinstance(found, Mean) or found.relevant(row.example, row.prediction)
     ]
     known = [row for row in rows if row.score.value is not None]
-    masks = [[belongs(row.example, part) for row in known] for part in rules.slices]
+    masks = members(rules.slices, [row.example for row in known])
     sizes = [_sizes(known, mask) for mask in masks]
     enough = [at for at, size in enumerate(sizes) if min(size) >= rules.least]
     differences = dict(zip(enough, _apart(known, [masks[at] for at in enough], run), strict=True))

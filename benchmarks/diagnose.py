@@ -1,0 +1,242 @@
+"""The diagnosis on planted causes: real data, the real model, one defect a task (planted.py makes them).
+
+    python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--show]
+
+DATA holds xquad/, restaurant8k/, banking77/ and piqa/. One example: the messages of bookings are taken out of the
+prompt and stand in documents only. "For how many people is the table of Davina Freedman?" is right 24 times of 34 with
+her message in the prompt (the twin), and never without it; the diagnosis has to name "knowledge" first.
+
+For each variant: the planted cause, what the diagnosis names first, the shares with 99 % intervals, and the twin's
+score on the same dev examples. A variant counts only where its twin is better by `CLEARLY`: else nothing was planted.
+Within each cause the variants are dealt by a seed into those on which thresholds were tuned and those that were held
+out: the totals are of the held-out ones. Right is a diagnosis whose leading named cause is the planted one; a wrong
+remedy comes first where another one leads; where none is named, nothing is recommended, which is neither.
+
+Replies, and what was found of each variant, are kept in --home: a run that was interrupted goes on, and with the same
+replies other thresholds cost seconds (--again concludes anew). The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+from planted import CAUSES, HEALTHY, Prompt, Variant, variants
+
+from luthier import stats
+from luthier.diagnose import Subject, diagnosed
+from luthier.diagnose.effect import LEVEL
+from luthier.documents import open_library
+from luthier.evaluate.scorers import scorer_of
+from luthier.models.cache import CachedModel, ResponseCache
+from luthier.models.catalog import open_embedder, open_model
+from luthier.models.embed import CachedEmbedder
+from luthier.rungs.base import Writing, instruction
+from luthier.rungs.prompted import PromptPredictor
+from luthier.rungs.shots import FixedShots
+from luthier.task import load_task
+from luthier.types import Example, Label, Task
+
+CLEARLY = 0.2  # how much better the twin has to be, at the least
+FAILURES = 32  # looked for on dev
+MOST = 160  # dev examples asked
+PRIOR_INPUTS = 32
+TWINS = 40  # dev examples that the twin is asked about
+SPLIT_SEED = 20261122
+
+
+class Shared:
+    """What all variants are asked with: one model behind one cache of replies, one embedder."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.model = CachedModel(open_model("smollm2-135m"), ResponseCache(home / "replies.db"))
+        self.embedder = CachedEmbedder(open_embedder("all-minilm-l6-v2"), home / "embeddings")
+
+    def prompt(self, task: Task, prompt: Prompt) -> PromptPredictor:
+        """The candidate that a planted prompt is; calibrated, its prior comes from training inputs."""
+        labels = tuple(Label(name, meaning) for name, meaning in prompt.labels)
+        spec = replace(task.spec, instruction=prompt.instruction or task.spec.instruction, labels=labels)
+        found = PromptPredictor(
+            self.model, instruction(spec), FixedShots(prompt.shots), spec.label_names, writing=Writing.of(spec)
+        )
+        if not prompt.calibrated:
+            return found
+        return found.with_prior(found.ask([example.input for example in task.train[:PRIOR_INPUTS]]))
+
+    def subject(self, variant: Variant, task: Task) -> Subject:
+        def model(role: str) -> Any:
+            if role == "documents" and task.documents is not None:
+                return open_library(task.documents, task.folder / "index", self.embedder)
+            return self.embedder if role == "embedder" else None
+
+        name = f"{'few-shot' if variant.prompt.shots else 'zero-shot'}@{self.model.name}"
+        return Subject(
+            task, name, self.prompt(task, variant.prompt), scorer_of(task.spec), model, task.folder, FAILURES, MOST
+        )
+
+    def twin(self, variant: Variant, task: Task) -> tuple[float, float]:
+        """The scores of the planted task and of its twin, on the same dev examples."""
+        rows = [variant.rows[int(example.id)] for example in task.dev[:TWINS]]
+        plain = [Example(str(at), row.plain_input, (row.plain_reference,)) for at, row in enumerate(rows)]
+        planted = [Example(str(at), row.input, (row.reference,)) for at, row in enumerate(rows)]
+        scorer = scorer_of(task.spec)
+        means = []
+        # the prior of a twin comes from its own inputs
+        train = [replace(each, input=variant.rows[int(each.id)].plain_input) for each in task.train]
+        for prompt, examples, known in (
+            (variant.prompt, planted, task.train),
+            (variant.twin, plain, tuple(train)),
+        ):
+            said = self.prompt(replace(task, train=known), prompt).predict([each.input for each in examples])
+            means.append(float(np.mean([score.value or 0.0 for score in scorer.score(examples, said)])))
+        return means[0], means[1]
+
+    def measured(self, variant: Variant, *, twins_only: bool = False) -> dict[str, Any]:
+        task = load_task(variant.write(self.home / variant.name))
+        planted, twin = self.twin(variant, task)
+        told: dict[str, Any] = {
+            "variant": variant.name,
+            "cause": variant.cause,
+            "planted": variant.planted,
+            "dev": len(task.dev),
+            "score": round(planted, 4),
+            "twin": round(twin, 4),
+        }
+        if twins_only:
+            return told
+        found = diagnosed(self.subject(variant, task))
+        named = [cause for cause in found["causes"] if cause["supported"]]
+        leading = named[0]["cause"] if named else None
+        wanted = None if variant.cause == HEALTHY else variant.cause
+        return told | {
+            "valid": variant.cause == HEALTHY or twin - planted >= CLEARLY,
+            "named": leading,
+            "remedy": named[0]["remedy"] if named else None,
+            "right": leading == wanted,
+            "wrong_remedy": leading not in (None, wanted),
+            "abstained": found["abstained"],
+            "failures": found["failures"],
+            "causes": [
+                {key: cause[key] for key in ("cause", "share", "low", "high", "supported")} for cause in found["causes"]
+            ],
+            "probes": [
+                {key: probe[key] for key in ("probe", "repaired", "noop", "harmed", "effect", "low", "high")}
+                for probe in found["probes"]
+            ],
+            "not_probed": found["not_probed"],
+            "seconds": found["seconds"],
+        }
+
+
+def split(all_of_them: Sequence[Variant]) -> dict[str, str]:
+    """ "tuning" or "held out" by name: half of each cause, dealt by a seed before anything is measured."""
+    found = {}
+    for cause in (*CAUSES, HEALTHY):
+        names = sorted(variant.name for variant in all_of_them if variant.cause == cause)
+        random.Random(f"{SPLIT_SEED} {cause}").shuffle(names)
+        found |= {name: "held out" if at % 2 else "tuning" for at, name in enumerate(names)}
+    return found
+
+
+def share(hits: Sequence[bool]) -> dict[str, float]:
+    """A share with its 95 % interval (Wilson)."""
+    low, high = stats.wilson(sum(hits), len(hits), 0.95) if hits else (0.0, 1.0)
+    return {
+        "mean": round(float(np.mean(hits)), 4) if hits else 0.0,
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "n": len(hits),
+    }
+
+
+def totals(rows: Sequence[dict[str, Any]], half: str) -> dict[str, Any]:
+    some = [row for row in rows if row["half"] == half and row["valid"]]
+    planted = [row for row in some if row["cause"] != HEALTHY]
+    return {
+        "right": share([row["right"] for row in planted]),
+        "wrong_remedy_first": share([row["wrong_remedy"] for row in planted]),
+        "none_named": share([row["named"] is None for row in planted]),
+        "by_cause": {
+            cause: f"{sum(row['right'] for row in rows_of)} of {len(rows_of)}"
+            for cause in CAUSES
+            if (rows_of := [row for row in planted if row["cause"] == cause])
+        },
+        "healthy_and_nothing_named": share([row["named"] is None for row in some if row["cause"] == HEALTHY]),
+    }
+
+
+def shown(row: dict[str, Any]) -> str:
+    parts = []
+    for cause in row["causes"][:4]:
+        mark = "" if cause["supported"] else "?"
+        parts.append(f"{cause['cause']}{mark} {cause['share']:+.2f} [{cause['low']:+.2f}, {cause['high']:+.2f}]")
+    mark = "right" if row["right"] else "WRONG" if row["wrong_remedy"] else "none"
+    scores = f"{row['score']:.2f} twin {row['twin']:.2f}{'' if row['valid'] else ' INVALID'}"
+    return f"{row['variant']:26} {row['half']:8} {scores}  {mark}: {row['named']}  {'  '.join(parts)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the folder that holds xquad/, restaurant8k/, banking77/ and piqa/")
+    parser.add_argument("--only", nargs="+", default=[""], help="variants whose names begin so")
+    parser.add_argument("--half", choices=["tuning", "held out"], help="this half alone")
+    parser.add_argument("--limit", type=int, help="so many variants at most")
+    parser.add_argument("--home", type=Path, help="where replies and findings are kept")
+    parser.add_argument("--again", action="store_true", help="conclude anew from the replies that are kept")
+    parser.add_argument("--twins", action="store_true", help="only the scores with and without the defect")
+    parser.add_argument("--pause", type=Path, help="wait between variants while this file exists")
+    parser.add_argument("--results", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    about = describe("torch", "transformers", "sentence-transformers", "scikit-learn", "lancedb")
+    everything = variants(options.data)
+    halves = split(everything)
+    chosen = [
+        variant
+        for variant in everything
+        if variant.name.startswith(tuple(options.only)) and options.half in (None, halves[variant.name])
+    ][: options.limit]
+    with tempfile.TemporaryDirectory() as scratch:
+        shared = Shared(options.home or Path(scratch))
+        rows = []
+        for variant in chosen:
+            while options.pause is not None and options.pause.exists():
+                time.sleep(5)
+            kept = shared.home / f"{variant.name}.json"
+            if options.twins:
+                row = shared.measured(variant, twins_only=True)
+                print(
+                    f"{row['variant']:26} {row['cause']:12} score {row['score']:.2f}  twin {row['twin']:.2f}",
+                    flush=True,
+                )
+                continue
+            if options.again or not kept.exists():
+                row = shared.measured(variant)
+                kept.write_text(json.dumps(row), encoding="utf-8")
+            rows.append(json.loads(kept.read_text(encoding="utf-8")) | {"half": halves[variant.name]})
+            print(shown(rows[-1]), flush=True)
+    if options.twins:
+        return
+    figures = about | {
+        "confidence_of_shares": LEVEL,
+        "held out": totals(rows, "held out"),
+        "tuning": totals(rows, "tuning"),
+        "variants": rows,
+    }
+    if options.results:
+        options.results.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: figures[key] for key in ("held out", "tuning")}))
+
+
+if __name__ == "__main__":
+    main()
