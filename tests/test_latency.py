@@ -297,6 +297,8 @@ SLOW = {"value": 900.0, "low": 800.0, "high": 950.0, "n": 100, "effective": 100.
 def test_a_limit_without_a_load_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="latency_p99_ms needs to know how much is asked"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 500\n"))
+    with pytest.raises(SpecError, match="latency_p50_ms = 500 never counts beside latency_p99_ms = 100"):
+        load_task(limited(tmp_path, "[constraints]\nlatency_p50_ms = 500\nlatency_p99_ms = 100\nrequests_per_s = 1\n"))
     with pytest.raises(SpecError, match="greater than 0"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 0\nrequests_per_s = 1\n"))
 

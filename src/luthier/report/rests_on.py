@@ -9,7 +9,6 @@ from luthier.economics.calculation import Calculation
 from luthier.report.amounts import months_in_words
 from luthier.report.plain import count
 
-
 MACHINE_TIME = ("fitting", "evaluation")  # the first time, and again at each change
 
 
