@@ -20,7 +20,7 @@ from luthier.economics.measured import RETRIEVES, Measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, raced_way, stated_way, ways
 from luthier.errors import SpecError
-from luthier.report.calculator import calculate
+from luthier.report.calculator import calculate, page_numbers
 from luthier.report.next_steps import TUNED, next_steps
 from luthier.report.questions import READING_RUNGS, five_questions, trace
 from luthier.report.verdict import decide
@@ -244,6 +244,14 @@ def test_the_calculator_tells_all_of_it(tmp_path: Path) -> None:
     assert rows["prompt"]["days_to_production"] == 4.0
     assert any(line["what"] == "judge" for line in rows["prompt"]["lines"])
     json.dumps(told, allow_nan=False)
+
+
+def test_the_page_begins_with_the_cheapest_way_against_todays_where_nothing_may_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "luthier.toml"
+    path.write_text(f"{TOML}[option.desk]\ntoday = true\nusd_per_request = 0.05\n", encoding="utf-8")
+    found = calculate(path, ["constraints.usd_to_start=0", "constraints.usd_per_month=1"], today=TODAY)
+    assert found.told["cheapest"] is None
+    assert page_numbers(found)["pair"] == ("prompt", "desk")
 
 
 @pytest.mark.parametrize(

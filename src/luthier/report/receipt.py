@@ -35,7 +35,7 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     """Everything that `luthier cost` prints: the ways, break-even, what flips it, what it rests on."""
     shared = f", {told['tasks']} tasks on the same machines" if told["tasks"] > 1 else ""
     changes = told["months_between_changes"]
-    rhythm = f", the task changes every {months_in_words(changes)}" if changes else ""
+    rhythm = f", the task changes every {changes:g} month{'s' if changes != 1 else ''}" if changes else ""
     asked = f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars"
     lines = [f"{asked}{shared}{rhythm}", ""]
     lines += _ways(told)
