@@ -287,6 +287,20 @@ def test_what_is_not_shown_is_told_apart_from_what_is_missed() -> None:
     assert "not shown" in json.dumps(found.to_dict())
 
 
+@pytest.mark.parametrize("about", ["inputs to come", "split"])
+def test_a_target_in_recall_is_judged_on_the_examples_of_its_class_alone(about: Any) -> None:
+    test = examples(600)
+    target = Target("recall", 0.7, label="HUM", about=about)
+    spec = sliced(test, [SliceTarget(PHONE, 0.7)])
+    spec = replace(spec, target=target)
+    spec = replace(spec, slices=settled(spec.slices, test, (), spec.labels, target, where=""))
+    (found,) = judged(raced(spec, test, "tfidf", rank=20, rate=0.97, by_phone=0.97, stop=False), spec)
+    assert found.seen == found.target.slice.population < 60
+    assert found.estimate is not None
+    assert found.estimate.n == found.seen
+    assert found.estimate.method == ("census" if about == "split" else "ppr")
+
+
 def test_where_all_are_blocked_by_a_slice_the_verdict_says_which() -> None:
     test = examples()
     spec = sliced(test, [SliceTarget(PHONE, 0.8)])
