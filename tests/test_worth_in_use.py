@@ -342,9 +342,14 @@ def test_a_supported_cause_becomes_a_step_with_gain_cost_and_confidence() -> Non
 
 def test_the_second_question_is_answered_by_the_diagnosis_where_no_documents_were_raced() -> None:
     diagnosis = {"version": 1, "candidate": "zero-shot@m", "examples": 200, "score": 0.75, "causes": [CAUSE]}
-    asked = [five_questions(facts_with(each)[0])[1] for each in (diagnosis, {**diagnosis, "causes": []}, None)]
-    assert [each["answer"] for each in asked] == ["Yes.", "Not shown.", "Not measured."]
-    assert [each["measured"] for each in asked] == ["in part", "in part", "no"]
+    unsupported = {**diagnosis, "causes": [{**CAUSE, "supported": False}]}
+    asked = [
+        five_questions(facts_with(each)[0])[1] for each in (diagnosis, unsupported, {**diagnosis, "causes": []}, None)
+    ]
+    assert [each["answer"] for each in asked] == ["Yes.", "Not shown.", "Not measured.", "Not measured."]
+    assert [each["measured"] for each in asked] == ["in part", "in part", "no", "no"]
+    assert "no probe of the misses could show passages" in asked[2]["because"]
+    assert "no diagnosis was made" in asked[3]["because"]
     assert "41.0 % [28.0, 55.0]" in asked[0]["because"]
     abstained = five_questions(facts_with({**diagnosis, "causes": [], "abstained": "too few misses"})[0])[1]
     assert (abstained["answer"], abstained["because"]) == ("Not measured.", "too few misses.")
