@@ -346,3 +346,18 @@ def test_a_limit_of_money_stops_a_probe_as_it_stops_a_race(tmp_path: Path) -> No
         free.write_text(text, encoding="utf-8")
         with pytest.raises(Stopped):
             luthier.run(free)
+
+
+def test_a_machine_gets_its_share_of_what_all_tasks_send_and_another_machine_is_not_judged_by_this_one(
+    tmp_path: Path,
+) -> None:
+    more = '[economics]\nmonthly_requests = 3e6\ntasks = 2\ndeploy = "host"\n[constraints]\nlatency_p50_ms = 0.000001\n'
+    verdict = luthier.run(limited(tmp_path, more, ("tfidf",)), models=slow_models(0.0))
+    (result,) = verdict.candidates
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert found["requests_per_s"] == pytest.approx(3e6 * 2 / (730 * 3600) * 3), "one machine answers both tasks"
+    assert found["elsewhere"] == "modal-l4"
+    assert result.eligible == "unknown"
+    assert "measured here and not on modal-l4" in result.unsettled[0]
+    assert verdict.chosen == "tfidf", "it is not shown to be too slow there"
+    assert "chosen with an open question: latency_p50_ms" in " ".join(verdict.reasons)
