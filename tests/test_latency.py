@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_server import FaultServer
 from test_cli import call
 from test_climb import script, task_at
+from test_remote_climb import colour
+from test_remote_climb import task_at as remote_task_at
 
 import luthier
-from luthier.errors import DataError, SpecError
+from luthier.errors import DataError, SpecError, Stopped
 from luthier.evaluate.latency import Load, probe
+from luthier.models.budget import spent_in
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.report.verdict import decide
@@ -293,6 +297,8 @@ SLOW = {"value": 900.0, "low": 800.0, "high": 950.0, "n": 100, "effective": 100.
 def test_a_limit_without_a_load_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="latency_p99_ms needs to know how much is asked"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 500\n"))
+    with pytest.raises(SpecError, match="latency_p50_ms = 500 never counts beside latency_p99_ms = 100"):
+        load_task(limited(tmp_path, "[constraints]\nlatency_p50_ms = 500\nlatency_p99_ms = 100\nrequests_per_s = 1\n"))
     with pytest.raises(SpecError, match="greater than 0"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 0\nrequests_per_s = 1\n"))
 
@@ -312,3 +318,46 @@ def test_cost_probes_what_the_last_run_chose(tmp_path: Path, capsys: pytest.Capt
         "How long requests wait for tfidf:\n  At 0.342 requests a second it answers 50 % within"
         in capsys.readouterr().out
     )
+
+
+def test_an_endpoint_is_asked_anew_and_side_by_side_and_a_rerun_asks_nothing(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        path = remote_task_at(
+            tmp_path, server.base_url, rungs=("zero-shot",), remote="concurrency = 4\nstructured = false", more=more
+        )
+        verdict = luthier.run(path)
+        asked = len(server.bodies)
+        luthier.run(path)
+        assert len(server.bodies) == asked
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert (found["workers"], found["batch"], found["requests"]) == (4, 1, 100)
+    assert asked >= verdict.candidates[0].estimate.n + 101  # type: ignore[union-attr]
+    assert verdict.chosen == "zero-shot@served"
+
+
+def test_a_limit_of_money_stops_a_probe_as_it_stops_a_race(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        free = remote_task_at(tmp_path, server.base_url, rungs=("zero-shot",), remote="structured = false")
+        luthier.run(free)
+        spent = spent_in(tmp_path / ".luthier").tokens
+        text = free.read_text(encoding="utf-8") + f"{more}[limits]\nmax_tokens = {spent + 500}\n"
+        free.write_text(text, encoding="utf-8")
+        with pytest.raises(Stopped):
+            luthier.run(free)
+
+
+def test_a_machine_gets_its_share_of_what_all_tasks_send_and_another_machine_is_not_judged_by_this_one(
+    tmp_path: Path,
+) -> None:
+    more = '[economics]\nmonthly_requests = 3e6\ntasks = 2\ndeploy = "host"\n[constraints]\nlatency_p50_ms = 0.000001\n'
+    verdict = luthier.run(limited(tmp_path, more, ("tfidf",)), models=slow_models(0.0))
+    (result,) = verdict.candidates
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert found["requests_per_s"] == pytest.approx(3e6 * 2 / (730 * 3600) * 3), "one machine answers both tasks"
+    assert found["elsewhere"] == "modal-l4"
+    assert result.eligible == "unknown"
+    assert "measured here and not on modal-l4" in result.unsettled[0]
+    assert verdict.chosen == "tfidf", "it is not shown to be too slow there"
+    assert "chosen with an open question: latency_p50_ms" in " ".join(verdict.reasons)

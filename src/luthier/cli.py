@@ -189,6 +189,12 @@ def cost(
     """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
     found = calculate(task, changes or (), today=_today())
     latency = {}
+    if probe and found.run is None:
+        raise SpecError(
+            "no run of this task has finished, so there is nothing to probe",
+            where="luthier cost --probe",
+            fix="run: luthier run",
+        )
     if probe:
         with Ladder(_stderr()).watching() as telling:
             latency = measure_latency(_load(task), listen=telling)
