@@ -24,6 +24,7 @@ def main() -> None:
         ["prompts.py", str(data), "banking77"],
         ["prompts.py", str(data), "restaurant8k"],
         ["rag.py", str(data)],
+        ["diagnose.py", str(data)],
         ["train.py"],
         ["demo.py", "spam"],
         ["demo.py", "question-routing"],

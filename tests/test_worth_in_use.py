@@ -270,7 +270,7 @@ def test_bad_figures_of_use_are_one_clear_line(tmp_path: Path, change: str, says
 
 CAUSE: dict[str, Any] = {
     "cause": "knowledge",
-    "title": "knowledge that the model lacks",
+    "title": "It does not know the facts",
     "share": 0.41,
     "low": 0.28,
     "high": 0.55,
@@ -309,6 +309,20 @@ def test_a_supported_cause_becomes_a_step_with_gain_cost_and_confidence() -> Non
     assert 0.8 < step["p_target"] < 0.9, "0.95 with half a width of 0.1 against 0.9"
     assert "+20.0 points [+10.0, +30.0]" in step["sentence"]
     assert not [step for step in steps if step["what"].startswith("look answers up")], "it is measured now"
+    assert step["how"] == "the diagnosis: it does not know the facts"
+    small = {
+        **CAUSE,
+        "cause": "capacity",
+        "title": "The model is too small",
+        "remedy": "A larger base model.",
+        "rungs": [],
+    }
+    steps = next_steps(*facts_with({**diagnosis, "causes": [{**small, "gain": None}]}))
+    (larger,) = [step for step in steps if step["basis"] == "diagnosed"]
+    assert larger["sentence"] == (
+        "A larger base model: what that would bring was not measured (the diagnosis: the model is too small)"
+    )
+    assert not [step for step in steps if step["what"].startswith("race another")], "it is named already"
     unsure = {**diagnosis, "causes": [{**CAUSE, "supported": False}]}
     steps = next_steps(*facts_with(unsure))
     assert not [step for step in steps if step["what"].startswith("Look answers up")]

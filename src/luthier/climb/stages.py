@@ -295,7 +295,7 @@ class _Climb:
         spec = self.task.spec
         costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
         verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
-        seen = replace(verdict, forecasts=tuple(self.forecasts))
+        seen = replace(verdict, forecasts=tuple(self.forecasts), diagnosis=self.diagnosis)
         worth = {} if self.pricing is None else self.pricing.told(seen)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]

@@ -92,9 +92,8 @@ def _cause(
         "title": cause.get("title") or title,
         "meaning": meaning,
         "supported": bool(cause["supported"]),
-        "share": cause["share"],
-        "low": cause["low"],
-        "high": cause["high"],
+        # harm to right answers can take an effect out of the range of a share, and no share is out of it
+        **{end: min(1.0, max(0.0, float(cause[end]))) for end in ("share", "low", "high")},
         "of": found["failures"],
         "evidence": list(cause.get("evidence", ())),
         "remedy": cause.get("remedy") or "",
@@ -135,10 +134,10 @@ def _headline(found: Mapping[str, Any], supported: Sequence[Mapping[str, Any]]) 
 
 def estimate_of(cause: Mapping[str, Any]) -> str:
     """
-    >>> estimate_of({"share": 0.15, "low": -0.05, "high": 0.25})
-    '15.0 % [−5.0, 25.0]'
+    >>> estimate_of({"share": 0.15, "low": 0.05, "high": 0.25})
+    '15.0 % [5.0, 25.0]'
     """
-    return interval({**cause, "mean": cause["share"]}).replace("-", "\N{MINUS SIGN}")
+    return interval({**cause, "mean": cause["share"]})
 
 
 def _counted(found: Mapping[str, Any]) -> str:
