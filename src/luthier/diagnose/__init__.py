@@ -1,8 +1,9 @@
 """Diagnose: why a candidate misses: interventions on its failures, and which cause what they repair supports.
 
 sample.py draws failures and passing examples on dev; probes.py has the interventions; learned.py and lenient.py read
-answers otherwise; effect.py is what they repair beyond chance and harm; examine.py asks them in order; causes.py
-concludes, and holds every threshold.
+answers otherwise; effect.py is what they repair beyond chance and harm; examine.py asks them in order, by asking.py,
+and examination.py holds what they showed; causes.py concludes, and holds every threshold; skips.py says which rungs of
+the ladder cannot help.
 
     candidate -> [sample -> probes -> effects] -> causes -> what to do, and which rungs cannot help
 """
@@ -13,9 +14,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from luthier.diagnose.causes import FEWEST_FAILURES, causes
+from luthier.diagnose.causes import causes
 from luthier.diagnose.effect import LEVEL
-from luthier.diagnose.examine import Examination, Subject, examine
+from luthier.diagnose.examination import Examination, Subject
+from luthier.diagnose.examine import FEWEST_FAILURES, examine
 from luthier.diagnose.sample import Sample
 from luthier.diagnose.skips import skips
 from luthier.rungs.prompted import Chosen, PromptPredictor

@@ -17,11 +17,10 @@ import numpy as np
 
 from luthier import stats
 from luthier.diagnose.effect import LEVEL, Change, Effect
-from luthier.diagnose.examine import Examination, Probed
+from luthier.diagnose.examination import Examination, Probed
 from luthier.rungs.base import text_of
 from luthier.types import Task
 
-FEWEST_FAILURES = 30  # fewer say nothing that chance does not say too
 LEAST = 0.10  # of the failures: a smaller effect is no cause to act on
 LEAST_DOUBTED = 0.25  # of the failures: learners also share honest mistakes
 LEAST_SUSPECTED = 0.08  # of the labels of train and dev, by the audit: clean data shows about half of that

@@ -53,10 +53,33 @@ class Way:
         return found
 
 
-def noops(prompt: Any) -> list[Way]:
+@dataclass(frozen=True)
+class OwnPrior:
+    """A prompt that is calibrated by its own replies to what it is asked, as the candidate was by replies to train."""
+
+    prompt: PromptPredictor
+
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        replies = self.prompt.ask(inputs)
+        prior = self.prompt.with_prior(replies)
+        return [prior.answer(reply) for reply in replies]
+
+
+def like(prompt: PromptPredictor, changed: PromptPredictor) -> Any:
+    """The changed prompt, calibrated where the candidate is: a prior belongs to the words that it was measured with."""
+    plain = replace(changed, prior=None)
+    return plain if prompt.prior is None else OwnPrior(plain)
+
+
+def planned(prompt: PromptPredictor, *, documents: bool) -> int:
+    """About how many probes there will be, for whoever waits."""
+    return NOOPS + (8 if prompt.writing is None else 9) + (2 if documents else 0) + 3
+
+
+def noops(prompt: PromptPredictor) -> list[Way]:
     """The prompt in other words that mean the same: what any change of words repairs and breaks."""
     return [
-        Way(f"rewording-{at}", "the same prompt in other words", "no-op", other)
+        Way(f"rewording-{at}", "the same prompt in other words", "no-op", like(prompt, other))
         for at, other in enumerate(prompt.reworded()[:NOOPS], 1)
     ]
 
@@ -90,7 +113,7 @@ def instructions(prompt: PromptPredictor, task: Task) -> list[Way]:
     for name, (title, systems) in found.items():
         system = list(systems.values())[-1] if not spec.labels else systems["labels with typical examples"]
         if system != prompt.system:
-            ways.append(Way(name, title, "instruction", replace(prompt, system=system, prior=None)))
+            ways.append(Way(name, title, "instruction", like(prompt, replace(prompt, system=system))))
     return ways
 
 
@@ -107,13 +130,16 @@ def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way
     if embedder is not None:
         vectors = np.asarray(embedder.embed([text for text, _ in pairs]), dtype=np.float32)
         nearest = NearestShots(pairs, MANY, "both", embedder, vectors)
-    plain = replace(prompt, prior=None)
     size = MANY * int(np.mean([len(text) + len(answer) for text, answer in pairs]))
+    sets = {
+        "shots-0": ("no solved examples", FixedShots(), 0),
+        f"shots-{FEW}": (f"{FEW} solved examples", FixedShots(few), 0),
+        f"shots-{MANY}": (f"{MANY} solved examples", FixedShots(many), 0),
+        "shots-nearest": (f"the {MANY} nearest solved examples", nearest, size),
+    }
     ways = [
-        Way("shots-0", "no solved examples", "elicitation", replace(plain, shots=FixedShots())),
-        Way(f"shots-{FEW}", f"{FEW} solved examples", "elicitation", replace(plain, shots=FixedShots(few))),
-        Way(f"shots-{MANY}", f"{MANY} solved examples", "elicitation", replace(plain, shots=FixedShots(many))),
-        Way("shots-nearest", f"the {MANY} nearest solved examples", "elicitation", replace(plain, shots=nearest), size),
+        Way(name, title, "elicitation", like(prompt, replace(prompt, shots=some)), characters)
+        for name, (title, some, characters) in sets.items()
     ]
     had = prompt.shots.describe().get("examples in the prompt", 0)
     return [way for way in ways if not (way.name == "shots-0" and had == 0)]

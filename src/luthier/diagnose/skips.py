@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from luthier.diagnose.effect import LEVEL
-from luthier.diagnose.examine import Examination, Probed
+from luthier.diagnose.examination import Examination, Probed
 from luthier.types import Task
 
 # metrics that are the mean score of the examples: the others have no dev score by example
