@@ -52,6 +52,7 @@ MOST = 160  # dev examples asked
 PRIOR_INPUTS = 32
 TWINS = 40  # dev examples that the twin is asked about
 SPLIT_SEED = 20261122
+SEEN = ("instruction-shuffled",)  # dealt to the held-out half; what it showed led to a probe: it counts as tuning
 
 
 class Shared:
@@ -145,7 +146,7 @@ def split(all_of_them: Sequence[Variant]) -> dict[str, str]:
     for cause in (*CAUSES, HEALTHY):
         names = sorted(variant.name for variant in all_of_them if variant.cause == cause)
         random.Random(f"{SPLIT_SEED} {cause}").shuffle(names)
-        found |= {name: "held out" if at % 2 else "tuning" for at, name in enumerate(names)}
+        found |= {name: "held out" if at % 2 and name not in SEEN else "tuning" for at, name in enumerate(names)}
     return found
 
 
@@ -189,7 +190,7 @@ def shown(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder that holds xquad/, restaurant8k/, banking77/ and piqa/")
-    parser.add_argument("--only", nargs="+", default=[""], help="variants whose names begin so")
+    parser.add_argument("--only", nargs="+", default=[""], help="variants whose names begin so, in this order")
     parser.add_argument("--half", choices=["tuning", "held out"], help="this half alone")
     parser.add_argument("--limit", type=int, help="so many variants at most")
     parser.add_argument("--home", type=Path, help="where replies and findings are kept")
@@ -203,8 +204,9 @@ def main() -> None:
     halves = split(everything)
     chosen = [
         variant
+        for begins in options.only
         for variant in everything
-        if variant.name.startswith(tuple(options.only)) and options.half in (None, halves[variant.name])
+        if variant.name.startswith(begins) and options.half in (None, halves[variant.name])
     ][: options.limit]
     with tempfile.TemporaryDirectory() as scratch:
         shared = Shared(options.home or Path(scratch))

@@ -343,19 +343,23 @@ def formats(folder: Path) -> list[Variant]:
 
 
 def references(folder: Path) -> list[Variant]:
+    """Candidates that do well by the true references: a fault of theirs would not be the planted one."""
+    made = [
+        ("age-or-pin", AGE_OR_PIN, 0, 0.30),
+        ("delete-or-pin", DELETE_OR_PIN, 0, 0.35),
+        ("rate-or-stolen", CLEAR, 6, 0.30),
+        ("age-or-pin", AGE_OR_PIN, 0, 0.40),
+        ("delete-or-pin", DELETE_OR_PIN, 0, 0.25),
+        ("rate-or-stolen", CLEAR, 6, 0.40),
+    ]
     return [
-        flipped(sorting(topics(folder, names, 70), ASK_TOPIC, seed), f"{name}-{share:.0%}".rstrip("%"), share, seed)
-        for seed, (name, names, share) in enumerate(
-            [
-                ("rate-or-stolen", CLEAR, 0.30),
-                ("age-or-pin", AGE_OR_PIN, 0.35),
-                ("arrival-or-fee", ARRIVAL_OR_FEE, 0.30),
-                ("rate-or-stolen", CLEAR, 0.40),
-                ("age-or-pin", AGE_OR_PIN, 0.25),
-                ("arrival-or-fee", ARRIVAL_OR_FEE, 0.40),
-            ],
-            1,
+        flipped(
+            sorting(topics(folder, names, 70), ASK_TOPIC, seed, shots=shots, calibrated=False),
+            f"{name}-{share:.2f}",
+            share,
+            seed,
         )
+        for seed, (name, names, shots, share) in enumerate(made, 1)
     ]
 
 
@@ -432,7 +436,6 @@ def first_word(text: str) -> str:
 
 
 AGE_OR_PIN = {"age_limit": "age limit", "change_pin": "change pin"}
-ARRIVAL_OR_FEE = {"card_arrival": "card arrival", "cash_withdrawal_charge": "withdrawal fee"}
 
 
 def healthy(folder: Path) -> list[Variant]:
@@ -449,7 +452,7 @@ def healthy(folder: Path) -> list[Variant]:
     found = [
         Variant(f"none-{name}", HEALTHY, "nothing", rows, prompt, prompt, dev=dev) for name, rows, prompt, dev in plain
     ]
-    topic = sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 24, count=200, shots=0, dev=90)
+    topic = sorting(topics(folder, AGE_OR_PIN), ASK_TOPIC, 24, count=200, shots=0, dev=90, calibrated=False)
     return [*found, replace(topic, name="none-topics")]
 
 
@@ -485,6 +488,6 @@ def garbled(
     ask: str,
     meanings: tuple[str, ...] = ("", ""),
 ) -> Variant:
-    plain = sorting(topics(folder, names), ASK_TOPIC, seed, count=200, shots=0, dev=120, calibrated=False)
+    plain = sorting(topics(folder, names), ASK_TOPIC, seed, count=200, shots=0, dev=112, calibrated=False)
     labels = tuple((label, meaning) for label, meaning in zip(names.values(), meanings, strict=True))
     return replace(plain, name=f"instruction-{name}", cause="instruction", planted=planted, prompt=Prompt(ask, labels))

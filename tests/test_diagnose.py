@@ -419,17 +419,23 @@ def outcomes(verdict: Any) -> dict[str, Outcome]:
 
 
 def test_rungs_that_cannot_reach_the_target_are_skipped_with_the_measured_reason(tmp_path: Path) -> None:
-    verdict = luthier.run(project(tmp_path), models=models())
+    path = project(tmp_path)
+    path.write_text(path.read_text().replace('"retrieved-shots"]', '"retrieved-shots", "reasoned"]'))
+    verdict = luthier.run(path, models=models())
     assert outcomes(verdict)["zero-shot"] is Outcome.DOES_NOT_MEET
     left_out = {"calibrated", "instructed", "few-shot", "retrieved-shots"}
     assert set(verdict.diagnosis["skips"]) == left_out
-    for result in verdict.candidates[1:]:
+    for result in verdict.candidates[1:-1]:
         assert result.outcome is Outcome.NOT_MEASURED
         assert result.estimate is None
         assert "below 0.95" in result.reasons[0]
+    assert "reasoned" not in verdict.diagnosis["skips"], "nothing that was asked resembles it"
+    assert verdict.candidates[-1].alpha == pytest.approx(verdict.candidates[0].alpha), (
+        "who is left out leaves nobody more to spend"
+    )
     told = verdict.to_dict()
     assert told["diagnosis"]["candidate"] == "zero-shot@scripted"
-    assert [each["outcome"] for each in told["candidates"]].count("DOES NOT MEET") == 1
+    assert [each["outcome"] for each in told["candidates"]].count("DOES NOT MEET") == 2
 
 
 @pytest.mark.parametrize("way", ["all rungs", "exhaustive", "skip = false", "off = true"])

@@ -60,6 +60,7 @@ class OwnPrior:
     prompt: PromptPredictor
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """One batch, whose own replies are the prior: labels are not looked at."""
         replies = self.prompt.ask(inputs)
         prior = self.prompt.with_prior(replies)
         return [prior.answer(reply) for reply in replies]
@@ -73,7 +74,7 @@ def like(prompt: PromptPredictor, changed: PromptPredictor) -> Any:
 
 def planned(prompt: PromptPredictor, *, documents: bool) -> int:
     """About how many probes there will be, for whoever waits."""
-    return NOOPS + (8 if prompt.writing is None else 9) + (2 if documents else 0) + 3
+    return NOOPS + (9 if prompt.writing is None else 10) + (2 if documents else 0) + 3
 
 
 def noops(prompt: PromptPredictor) -> list[Way]:
@@ -85,36 +86,38 @@ def noops(prompt: PromptPredictor) -> list[Way]:
 
 
 def instructions(prompt: PromptPredictor, task: Task) -> list[Way]:
-    """The instruction replaced: by what examples show of the labels or answers, with the task's own words and without.
+    """The instruction taken away; then labels or answers told by examples, with the words of the task and without.
 
-    "Without" is what repairs an instruction that misleads: nothing of it is left.
+    What comes right without it was spoilt by it: nothing of an instruction that misleads is left.
     """
     spec, plain = task.spec, replace(task.spec, instruction=NEUTRAL)
     bare = replace(plain, labels=tuple(replace(label, description="") for label in spec.labels))
-    found = {}
     if spec.labels:
-        found["labels-by-examples"] = ("what labels mean, told by typical examples", wordings(spec, task.train))
-        meanings = typical(spec, task.train)
-        found["instruction-from-data"] = (
-            "no instruction but typical examples of each label",
-            {"labels with typical examples": instruction(bare, meanings)},
-        )
-        found["labels-by-words"] = (
-            "no instruction but the words that set each label apart",
-            {"labels with typical examples": instruction(bare, telling_words(spec, task.train))},
-        )
+        meanings, words = typical(spec, task.train), telling_words(spec, task.train)
+        systems = {
+            "no-instruction": ("no instruction, and of labels their names alone", instruction(bare)),
+            "labels-by-examples": ("what labels mean, told by typical examples", instruction(spec, meanings)),
+            "instruction-from-data": (
+                "no instruction but typical examples of each label",
+                instruction(bare, meanings),
+            ),
+            "labels-by-words": (
+                "no instruction but the words that set each label apart",
+                instruction(bare, words),
+            ),
+        }
     else:
-        found["answers-by-examples"] = ("what answers look like, told by examples", wordings(spec, task.train))
-        found["instruction-from-data"] = (
-            "no instruction but what answers look like",
-            wordings(plain, task.train),
-        )
-    ways = []
-    for name, (title, systems) in found.items():
-        system = list(systems.values())[-1] if not spec.labels else systems["labels with typical examples"]
-        if system != prompt.system:
-            ways.append(Way(name, title, "instruction", like(prompt, replace(prompt, system=system))))
-    return ways
+        told, untold = (list(wordings(each, task.train).values())[-1] for each in (spec, plain))
+        systems = {
+            "no-instruction": ("no instruction", instruction(plain)),
+            "answers-by-examples": ("what answers look like, told by examples", told),
+            "instruction-from-data": ("no instruction but what answers look like", untold),
+        }
+    return [
+        Way(name, title, "instruction", like(prompt, replace(prompt, system=system)))
+        for name, (title, system) in systems.items()
+        if system != prompt.system
+    ]
 
 
 def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way]:
