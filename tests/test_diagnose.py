@@ -315,7 +315,7 @@ def test_beyond_the_model(tmp_path: Path) -> None:
 
 def test_missing_knowledge_and_a_search_that_misses_it(tmp_path: Path) -> None:
     pytest.importorskip("lancedb", reason="needs the extra 'rag'")
-    facts = {f"T{at}": str(1000 + chance(at) % 9000) for at in range(130)}
+    facts = {f"T{at}": str(1000 + chance(at) % 9000) for at in range(76)}
     folder = tmp_path / "docs"
     folder.mkdir()
     for name, number in facts.items():
@@ -390,8 +390,8 @@ reference = "label"
 near_duplicates = false
 [split]
 train = 60
-dev = 120
-test = 200
+dev = 90
+test = 150
 [target]
 metric = "accuracy"
 at_least = 0.95
@@ -402,7 +402,7 @@ rungs = ["zero-shot", "calibrated", "instructed", "few-shot", "retrieved-shots"]
 
 
 def project(folder: Path, more: str = "") -> Path:
-    texts = [text_of(at) for at in range(380)]
+    texts = [text_of(at) for at in range(300)]
     return write_task(folder, [(text, topic(text)) for text in texts], TOML.format(more=more))
 
 
@@ -480,7 +480,7 @@ def test_a_diagnosis_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     def stopping(messages: tuple[Message, ...]) -> str:
         nonlocal calls
         calls += 1
-        if calls == 400:
+        if calls == 300:
             raise KeyboardInterrupt
         return hopeless(messages)
 
@@ -488,7 +488,7 @@ def test_a_diagnosis_that_was_interrupted_goes_on(tmp_path: Path) -> None:
         diagnose(path, models=models(stopping))
     rest = models()
     diagnose(path, models=rest)
-    assert 0 < len(rest["prompted"].requests) < len(whole["prompted"].requests) - 200
+    assert 0 < len(rest["prompted"].requests) < len(whole["prompted"].requests) - 150
 
 
 def test_a_simpler_winner_is_not_diagnosed(tmp_path: Path) -> None:
