@@ -233,6 +233,15 @@ def test_under_thirty_failures_nothing_is_concluded(tmp_path: Path) -> None:
     json.dumps(found)
 
 
+def test_failures_of_few_groups_are_few_observations(tmp_path: Path) -> None:
+    task = topics(tmp_path)
+    dev = tuple(replace(example, group=f"g{at % 12}") for at, example in enumerate(task.dev))
+    found = found_by(replace(task, dev=dev), hopeless)
+    assert found["failures"] > 30
+    assert "12 groups" in found["abstained"]
+    assert not found["causes"]
+
+
 def test_answers_that_fail_are_neither_failures_nor_passing(tmp_path: Path) -> None:
     found = found_by(topics(tmp_path), lambda asked: None)
     assert (found["examples"], found["failures"], found["score"]) == (0, 0, None)
@@ -264,8 +273,9 @@ def test_a_misread_instruction(tmp_path: Path) -> None:
 def test_right_in_substance_wrong_in_form(tmp_path: Path) -> None:
     examples = [Example(f"e{at}", f"What is {at} doubled ?", (f"<answer>{2 * at}</answer>",)) for at in range(140)]
     task = task_of(tmp_path, examples, train=30, written=True)
-    found = found_by(task, lambda asked: f"It is {2 * int(asked[-1].content.split()[2])}.")
+    found = found_by(task, lambda asked: f"It is {2 * int(asked[-1].content.split()[2])}. \ud83d")
     assert named(found) == ["format"]
+    assert json.dumps(found, ensure_ascii=False).encode(), "half a surrogate pair is in no file and no store"
     assert found["causes"][0]["share"] > 0.9
 
 
