@@ -33,6 +33,7 @@ from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
 from luthier.report.waiting import latency_sentence
+from luthier.report.why import masked_diagnosis
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
@@ -289,7 +290,7 @@ def diagnose(
     if examples is not None:
         loaded = replace(loaded, diagnosing=replace(loaded.diagnosing, examples=examples))
     with Ladder(_stderr()).watching() as telling:
-        found = find_out_why(loaded, rung, listen=telling)
+        found = masked_diagnosis(find_out_why(loaded, rung, listen=telling))
     if as_json:
         _print_json({"schema": 1, "task": loaded.spec.name, **found})
         return
