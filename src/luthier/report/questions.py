@@ -166,7 +166,7 @@ def _behaviour(facts: VerdictFacts, comparisons: Sequence[Mapping[str, Any]]) ->
         )
     else:
         answer = "Examples were not shown to change the behaviour."
-        then = "More labels are no safe bet; another model or other data may be."
+        then = "More of them are no safe bet; another model or other data may be."
         because = "No comparison below is clear of zero. "
     because += f"{_form(facts)}{_unscored(facts.candidates)}{size}{curve}"
     return _answer(question, "in part", answer, because, then, plain(comparisons))
