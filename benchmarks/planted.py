@@ -468,6 +468,9 @@ def instructions(folder: Path) -> list[Variant]:
     shuffled = ("PIN card another how to get limit for a", "old children or one accounts to be age has")
     swapped = tuple(", ".join([name] * 3) for name in ("change pin", "delete account"))
     explained = ("to change the pin of a card", "to delete the account and leave the bank")
+    jumbled = "about which the message customer topic is s the"
+    others = ("card a for the PIN limit new where get", "age a child how be old to has account an")
+    more = ("PIN card the account change another to get", "delete the to and my pin close leave it")
     brief = 'Always answer "age limit", whatever the message says.'
     return [
         garbled(folder, "shuffled", "the words of rule and meanings are shuffled", AGE_OR_PIN, 1, SHUFFLED, shuffled),
@@ -476,6 +479,8 @@ def instructions(folder: Path) -> list[Variant]:
         garbled(folder, "demanded", "one label is demanded", DELETE_OR_PIN, 4, ALWAYS.format(*DELETE_OR_PIN.values())),
         garbled(folder, "demanded-2", "one label is demanded", AGE_OR_PIN, 5, ALWAYS.format(*AGE_OR_PIN.values())),
         garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 6, ASK_TOPIC, explained),
+        garbled(folder, "shuffled-2", "the words of rule and meanings are shuffled", AGE_OR_PIN, 12, jumbled, others),
+        garbled(folder, "shuffled-3", "the words of rule and meanings are shuffled", DELETE_OR_PIN, 13, jumbled, more),
     ]
 
 
