@@ -233,6 +233,15 @@ def test_under_thirty_failures_nothing_is_concluded(tmp_path: Path) -> None:
     json.dumps(found)
 
 
+def test_failures_of_few_groups_are_few_observations(tmp_path: Path) -> None:
+    task = topics(tmp_path)
+    dev = tuple(replace(example, group=f"g{at % 12}") for at, example in enumerate(task.dev))
+    found = found_by(replace(task, dev=dev), hopeless)
+    assert found["failures"] > 30
+    assert "12 groups" in found["abstained"]
+    assert not found["causes"]
+
+
 def test_answers_that_fail_are_neither_failures_nor_passing(tmp_path: Path) -> None:
     found = found_by(topics(tmp_path), lambda asked: None)
     assert (found["examples"], found["failures"], found["score"]) == (0, 0, None)
@@ -264,8 +273,9 @@ def test_a_misread_instruction(tmp_path: Path) -> None:
 def test_right_in_substance_wrong_in_form(tmp_path: Path) -> None:
     examples = [Example(f"e{at}", f"What is {at} doubled ?", (f"<answer>{2 * at}</answer>",)) for at in range(140)]
     task = task_of(tmp_path, examples, train=30, written=True)
-    found = found_by(task, lambda asked: f"It is {2 * int(asked[-1].content.split()[2])}.")
+    found = found_by(task, lambda asked: f"It is {2 * int(asked[-1].content.split()[2])}. \ud83d")
     assert named(found) == ["format"]
+    assert json.dumps(found, ensure_ascii=False).encode(), "half a surrogate pair is in no file and no store"
     assert found["causes"][0]["share"] > 0.9
 
 
@@ -315,7 +325,7 @@ def test_beyond_the_model(tmp_path: Path) -> None:
 
 def test_missing_knowledge_and_a_search_that_misses_it(tmp_path: Path) -> None:
     pytest.importorskip("lancedb", reason="needs the extra 'rag'")
-    facts = {f"T{at}": str(1000 + chance(at) % 9000) for at in range(130)}
+    facts = {f"T{at}": str(1000 + chance(at) % 9000) for at in range(76)}
     folder = tmp_path / "docs"
     folder.mkdir()
     for name, number in facts.items():
@@ -390,8 +400,8 @@ reference = "label"
 near_duplicates = false
 [split]
 train = 60
-dev = 120
-test = 200
+dev = 90
+test = 150
 [target]
 metric = "accuracy"
 at_least = 0.95
@@ -402,7 +412,7 @@ rungs = ["zero-shot", "calibrated", "instructed", "few-shot", "retrieved-shots"]
 
 
 def project(folder: Path, more: str = "") -> Path:
-    texts = [text_of(at) for at in range(380)]
+    texts = [text_of(at) for at in range(300)]
     return write_task(folder, [(text, topic(text)) for text in texts], TOML.format(more=more))
 
 
@@ -419,17 +429,23 @@ def outcomes(verdict: Any) -> dict[str, Outcome]:
 
 
 def test_rungs_that_cannot_reach_the_target_are_skipped_with_the_measured_reason(tmp_path: Path) -> None:
-    verdict = luthier.run(project(tmp_path), models=models())
+    path = project(tmp_path)
+    path.write_text(path.read_text().replace('"retrieved-shots"]', '"retrieved-shots", "reasoned"]'))
+    verdict = luthier.run(path, models=models())
     assert outcomes(verdict)["zero-shot"] is Outcome.DOES_NOT_MEET
     left_out = {"calibrated", "instructed", "few-shot", "retrieved-shots"}
     assert set(verdict.diagnosis["skips"]) == left_out
-    for result in verdict.candidates[1:]:
+    for result in verdict.candidates[1:-1]:
         assert result.outcome is Outcome.NOT_MEASURED
         assert result.estimate is None
         assert "below 0.95" in result.reasons[0]
+    assert "reasoned" not in verdict.diagnosis["skips"], "nothing that was asked resembles it"
+    assert verdict.candidates[-1].alpha == pytest.approx(verdict.candidates[0].alpha), (
+        "who is left out leaves nobody more to spend"
+    )
     told = verdict.to_dict()
     assert told["diagnosis"]["candidate"] == "zero-shot@scripted"
-    assert [each["outcome"] for each in told["candidates"]].count("DOES NOT MEET") == 1
+    assert [each["outcome"] for each in told["candidates"]].count("DOES NOT MEET") == 2
 
 
 @pytest.mark.parametrize("way", ["all rungs", "exhaustive", "skip = false", "off = true"])
@@ -474,7 +490,7 @@ def test_a_diagnosis_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     def stopping(messages: tuple[Message, ...]) -> str:
         nonlocal calls
         calls += 1
-        if calls == 400:
+        if calls == 300:
             raise KeyboardInterrupt
         return hopeless(messages)
 
@@ -482,7 +498,7 @@ def test_a_diagnosis_that_was_interrupted_goes_on(tmp_path: Path) -> None:
         diagnose(path, models=models(stopping))
     rest = models()
     diagnose(path, models=rest)
-    assert 0 < len(rest["prompted"].requests) < len(whole["prompted"].requests) - 200
+    assert 0 < len(rest["prompted"].requests) < len(whole["prompted"].requests) - 150
 
 
 def test_a_simpler_winner_is_not_diagnosed(tmp_path: Path) -> None:

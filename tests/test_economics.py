@@ -276,6 +276,7 @@ ways = st.builds(
     host_hour=small,
     seconds=small,
     least_replicas=st.sampled_from([0.0, 1.0, 3.0]),
+    shared=st.sampled_from([1.0, 2.0, 7.0]),
     utilisation=st.floats(0.1, 1.0),
     retraining=st.floats(0, 1e4),
     retrain_every=st.sampled_from([0.0, 1.0, 2.5, 6.0]),

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_server import FaultServer
 from test_cli import call
 from test_climb import script, task_at
+from test_remote_climb import colour
+from test_remote_climb import task_at as remote_task_at
 
 import luthier
-from luthier.errors import DataError, SpecError
+from luthier.errors import DataError, SpecError, Stopped
 from luthier.evaluate.latency import Load, probe
+from luthier.models.budget import spent_in
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.report.verdict import decide
@@ -207,7 +211,7 @@ def test_an_interval_of_independent_observations_has_the_ranks_of_the_binomial()
 
 
 def test_the_interval_covers_the_truth_although_neighbours_in_a_queue_depend_on_each_other() -> None:
-    load, runs, covered, naive = 0.6, 120, 0, 0
+    load, runs, covered, naive = 0.6, 60, 0, 0
     truth = md1_latency(0.95, load)
     for seed in range(runs):
         clock = VirtualClock()
@@ -221,7 +225,7 @@ def test_the_interval_covers_the_truth_although_neighbours_in_a_queue_depend_on_
             waits.append(max(0.0, waits[-1] + 1.0 - gap))
         plain = quantile(np.array(waits) + 1.0, 0.95)
         naive += plain.low <= truth and (plain.high is None or truth <= plain.high)  # type: ignore[operator]
-    assert covered / runs >= 0.90
+    assert covered / runs >= 0.90  # 200 probes: benchmarks/latency.py
     assert naive / runs < 0.75, "as if they were independent, it would hold in little more than half of all cases"
 
 
@@ -245,7 +249,7 @@ def limited(folder: Path, more: str, rungs: tuple[str, ...] = ("majority", "zero
 
 
 def test_a_limit_that_is_broken_excludes_and_the_climb_goes_on(tmp_path: Path) -> None:
-    more = "[constraints]\nlatency_p95_ms = 2\nrequests_per_s = 20\n"
+    more = "[constraints]\nlatency_p50_ms = 2\nrequests_per_s = 20\n"
     path = limited(tmp_path, more, ("zero-shot", "calibrated"))
     free = limited(tmp_path / "free", "", ("zero-shot", "calibrated"))
     assert load_task(path).fingerprint == load_task(free).fingerprint, "it chooses, and changes nothing measured"
@@ -253,15 +257,15 @@ def test_a_limit_that_is_broken_excludes_and_the_climb_goes_on(tmp_path: Path) -
     slow, next_one = verdict.candidates
     assert (slow.outcome, slow.eligible) == (Outcome.MEETS, "no")
     (why,) = slow.blocked_by  # the limit, and nothing else
-    assert why.startswith("latency_p95_ms: ")
+    assert why.startswith("latency_p50_ms: ")
     assert why.endswith("at 20 requests a second against at most 2 ms")
     assert verdict.chosen is None
     assert "zero-shot@oracle, calibrated@oracle would meet it but may not be used" in verdict.sentence
     assert next_one.outcome is Outcome.MEETS, "the climb went on"
     assert next_one.blocked_by
     found = verdict.to_dict()["candidates"][0]["latency"]
-    assert found["requests"] == 400
-    assert found["ms"]["p95"]["low"] > 4
+    assert found["requests"] == 100
+    assert found["ms"]["p50"]["low"] > 4
     again = slow_models(0.004)
     luthier.run(path, models=again)
     assert again["prompted"].calls == 0, "what was probed is kept"
@@ -293,6 +297,8 @@ SLOW = {"value": 900.0, "low": 800.0, "high": 950.0, "n": 100, "effective": 100.
 def test_a_limit_without_a_load_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="latency_p99_ms needs to know how much is asked"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 500\n"))
+    with pytest.raises(SpecError, match="latency_p50_ms = 500 never counts beside latency_p99_ms = 100"):
+        load_task(limited(tmp_path, "[constraints]\nlatency_p50_ms = 500\nlatency_p99_ms = 100\nrequests_per_s = 1\n"))
     with pytest.raises(SpecError, match="greater than 0"):
         load_task(limited(tmp_path, "[constraints]\nlatency_p99_ms = 0\nrequests_per_s = 1\n"))
 
@@ -312,3 +318,46 @@ def test_cost_probes_what_the_last_run_chose(tmp_path: Path, capsys: pytest.Capt
         "How long requests wait for tfidf:\n  At 0.342 requests a second it answers 50 % within"
         in capsys.readouterr().out
     )
+
+
+def test_an_endpoint_is_asked_anew_and_side_by_side_and_a_rerun_asks_nothing(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        path = remote_task_at(
+            tmp_path, server.base_url, rungs=("zero-shot",), remote="concurrency = 4\nstructured = false", more=more
+        )
+        verdict = luthier.run(path)
+        asked = len(server.bodies)
+        luthier.run(path)
+        assert len(server.bodies) == asked
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert (found["workers"], found["batch"], found["requests"]) == (4, 1, 100)
+    assert asked >= verdict.candidates[0].estimate.n + 101  # type: ignore[union-attr]
+    assert verdict.chosen == "zero-shot@served"
+
+
+def test_a_limit_of_money_stops_a_probe_as_it_stops_a_race(tmp_path: Path) -> None:
+    more = "[constraints]\nlatency_p50_ms = 5000\nrequests_per_s = 2\n"
+    with FaultServer(colour).running() as server:
+        free = remote_task_at(tmp_path, server.base_url, rungs=("zero-shot",), remote="structured = false")
+        luthier.run(free)
+        spent = spent_in(tmp_path / ".luthier").tokens
+        text = free.read_text(encoding="utf-8") + f"{more}[limits]\nmax_tokens = {spent + 500}\n"
+        free.write_text(text, encoding="utf-8")
+        with pytest.raises(Stopped):
+            luthier.run(free)
+
+
+def test_a_machine_gets_its_share_of_what_all_tasks_send_and_another_machine_is_not_judged_by_this_one(
+    tmp_path: Path,
+) -> None:
+    more = '[economics]\nmonthly_requests = 3e6\ntasks = 2\ndeploy = "host"\n[constraints]\nlatency_p50_ms = 0.000001\n'
+    verdict = luthier.run(limited(tmp_path, more, ("tfidf",)), models=slow_models(0.0))
+    (result,) = verdict.candidates
+    found = verdict.to_dict()["candidates"][0]["latency"]
+    assert found["requests_per_s"] == pytest.approx(3e6 * 2 / (730 * 3600) * 3), "one machine answers both tasks"
+    assert found["elsewhere"] == "modal-l4"
+    assert result.eligible == "unknown"
+    assert "measured here and not on modal-l4" in result.unsettled[0]
+    assert verdict.chosen == "tfidf", "it is not shown to be too slow there"
+    assert "chosen with an open question: latency_p50_ms" in " ".join(verdict.reasons)

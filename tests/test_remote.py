@@ -254,7 +254,7 @@ def test_what_the_endpoint_rejects_is_not_tried_again() -> None:
 def test_an_endpoint_that_rejects_everything_is_an_error_that_names_the_settings() -> None:
     with (
         served(lambda number, body: Fault("status", 400, message="no such parameter: seed")) as server,
-        pytest.raises(ModelError, match="8 requests in a row") as caught,
+        pytest.raises(ModelError, match=r"\d+ requests in a row") as caught,
     ):
         RemoteModel(endpoint(server)).complete(ask(*(f"dog {at}" for at in range(20))))
     assert "send" in caught.value.fix
@@ -263,7 +263,7 @@ def test_an_endpoint_that_rejects_everything_is_an_error_that_names_the_settings
 def test_an_endpoint_that_is_down_stops_the_run_and_not_each_row() -> None:
     with (
         served(lambda number, body: Fault("status", 503)) as server,
-        pytest.raises(Stopped, match="8 requests in a row"),
+        pytest.raises(Stopped, match=r"\d+ requests in a row"),
     ):
         RemoteModel(endpoint(server, retries=0)).complete(ask(*(f"dog {at}" for at in range(20))))
 

@@ -39,13 +39,13 @@ def test_what_a_model_says_by_itself_is_the_same_for_a_seed(kept: Replay) -> Non
     assert again == kept
     assert other != kept
     texts = [row for row in kept.soft if row.labels_from == 1]
-    assert len(texts) > 40
+    assert len(texts) > 25
     assert len(kept.soft) > len(texts), "answers to general prompts too"
 
 
 def test_a_long_training_gets_more_texts() -> None:
     few, many = replay_of(tiny_model(), draws=10, seed=0), replay_of(tiny_model(), draws=200, seed=0)
-    assert len(many.soft) > 1.5 * len(few.soft)
+    assert len(many.soft) > 1.4 * len(few.soft)
 
 
 def test_none_of_the_guards_texts_and_prompts_is_replayed(kept: Replay) -> None:

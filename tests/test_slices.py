@@ -18,10 +18,11 @@ from luthier.errors import DataError, LuthierError, PowerError, SpecError
 from luthier.evaluate import outlook
 from luthier.evaluate.race import judge
 from luthier.evaluate.slices import compared, judged, looks, rows_compared, share_of_alpha, undecided
+from luthier.report.slices import slices_of
 from luthier.report.verdict import decide
 from luthier.task import load_task
-from luthier.task.slices import belongs, name_of
-from luthier.types import Example, Message, Outcome, Slice, SliceTarget
+from luthier.task.slices import belongs, name_of, settled
+from luthier.types import Example, Message, Outcome, Slice, SliceTarget, Target
 
 TOML = """
 [task]
@@ -71,7 +72,10 @@ def test_a_task_has_slices_by_class_by_length_and_by_each_named_column(tmp_path:
 
 
 def test_columns_travel_with_the_examples_and_change_no_fingerprint(tmp_path: Path) -> None:
-    plain, told = load_task(write(tmp_path / "a")), load_task(write(tmp_path / "b", '[slices]\ncolumns = ["channel"]'))
+    plain, told = (
+        load_task(write(tmp_path / "a", count=320)),
+        load_task(write(tmp_path / "b", '[slices]\ncolumns = ["channel"]', count=320)),
+    )
     assert {dict(each.columns)["channel"] for each in told.test.order} == {"web", "phone"}
     assert all(each.columns == () for each in plain.test.order)
     assert plain.fingerprint == told.fingerprint
@@ -128,7 +132,7 @@ def test_a_mistake_about_slices_names_its_place_and_its_fix(
     tmp_path: Path, toml: str, error: type[LuthierError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        load_task(write(tmp_path, toml))
+        load_task(write(tmp_path, toml, count=320))
 
 
 def test_too_few_examples_of_a_slice_are_refused_with_the_number_that_it_takes(tmp_path: Path) -> None:
@@ -206,6 +210,51 @@ def test_a_race_that_went_on_for_a_slice_is_compared_where_its_own_target_was_se
     assert (looks(longer, spec), looks(longer, sliced(test))) == (2, 1)
 
 
+def test_a_group_counts_once_in_a_slice_and_a_half_seen_one_not_at_all() -> None:
+    test = [replace(each, group=f"g{at // 4}") for at, each in enumerate(examples(400))]
+    spec = sliced(test)
+    whole = raced(spec, test, "lora", rank=70, rate=0.9, by_phone=0.5, stop=False)
+    grouped = replace(whole, rows=whole.rows[:202], groups=100, grouped=True)
+    found = {name_of(each.slice): each for each in compared(grouped, spec)}
+    phone = found["channel = phone"]
+    assert (phone.rest, phone.scored) == (50, len({row.example.group for row in whole.rows[:200] if phone_row(row)}))
+    assert phone.found is not None
+    assert not phone.found.exact  # groups lie on both sides
+    assert phone.worse
+
+
+def phone_row(row: Any) -> bool:
+    return dict(row.example.columns)["channel"] == "phone"
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "recall", "bleu"])
+def test_other_metrics_are_compared_by_what_they_are_about(metric: Any) -> None:
+    test = examples(500)
+    label = "HUM" if metric == "recall" else None
+    target = Target(metric, 0.8, label=label)
+    spec = replace(sliced(test), target=target)
+    spec = replace(spec, slices=settled(spec.slices, test, (), spec.labels, target, where=""))
+    run = raced(spec, test, "lora", rank=70, rate=0.9, by_phone=0.9, stop=False)
+    found = {name_of(each.slice): each for each in compared(run, spec)}
+    if metric == "bleu":
+        assert not found
+        told = slices_of((), [run], None, spec)
+        assert told == {}
+        return
+    assert found["channel = web"].scored + found["channel = web"].rest == sum(
+        label in (None, each.reference) for each in test
+    )
+    assert any(name.startswith("class") for name in found) == (metric == "macro_f1")
+
+
+def test_a_column_that_tells_nothing_apart_is_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path, '[slices]\ncolumns = ["channel", "text"]', channel=lambda at: "web")
+    task = load_task(path)
+    assert {each.by for each in task.spec.slices.slices} == {"class", "length"}
+    assert [line for line in task.findings["warnings"] if "tells no test examples apart" in line and "'text'" in line]
+    assert len([line for line in task.findings["warnings"] if "[slices]" in line]) == 2
+
+
 # ---------------------------------------------------------------- the targets of slices
 
 
@@ -239,6 +288,20 @@ def test_what_is_not_shown_is_told_apart_from_what_is_missed() -> None:
     assert "channel = phone is not shown" in found.sentence
     assert "forgot" not in found.sentence
     assert "not shown" in json.dumps(found.to_dict())
+
+
+@pytest.mark.parametrize("about", ["inputs to come", "split"])
+def test_a_target_in_recall_is_judged_on_the_examples_of_its_class_alone(about: Any) -> None:
+    test = examples(600)
+    target = Target("recall", 0.7, label="HUM", about=about)
+    spec = sliced(test, [SliceTarget(PHONE, 0.7)])
+    spec = replace(spec, target=target)
+    spec = replace(spec, slices=settled(spec.slices, test, (), spec.labels, target, where=""))
+    (found,) = judged(raced(spec, test, "tfidf", rank=20, rate=0.97, by_phone=0.97, stop=False), spec)
+    assert found.seen == found.target.slice.population < 60
+    assert found.estimate is not None
+    assert found.estimate.n == found.seen
+    assert found.estimate.method == ("census" if about == "split" else "ppr")
 
 
 def test_where_all_are_blocked_by_a_slice_the_verdict_says_which() -> None:
@@ -300,6 +363,20 @@ def test_a_climb_goes_past_a_candidate_that_misses_a_slice_and_replays_when_the_
     assert again.provenance["task_fingerprint"] == found.provenance["task_fingerprint"]
     assert again.candidates[1].alpha == tfidf.alpha
     assert again.spend["examples_scored"] <= scored + 200
+
+
+def test_a_race_that_has_met_its_target_goes_on_for_a_slice(tmp_path: Path) -> None:
+    """With a target of 60 % the race is over early; the slice takes longer, and changes no outcome."""
+    toml = '[[slices.target]]\ncolumn = "channel"\nvalue = "phone"\nat_least = 0.3\n'
+    path = write(tmp_path, toml, count=900)
+    path.write_text(path.read_text(encoding="utf-8").replace("at_least = 0.8", "at_least = 0.6"), encoding="utf-8")
+    found = run(load_task(path))
+    tfidf = found.candidates[1]
+    assert tfidf.outcome is Outcome.MEETS
+    assert tfidf.decided_at is not None
+    assert len(found.runs[1].rows) >= tfidf.decided_at + 16
+    assert len(rows_compared(found.runs[1], found.task)) < tfidf.decided_at + 16
+    assert tfidf.slice_targets[0]["scored"] > 10
 
 
 def test_a_race_goes_on_for_a_slice_only_while_that_can_still_decide_it() -> None:

@@ -20,7 +20,7 @@ from luthier.economics.measured import RETRIEVES, Measured
 from luthier.economics.usage import Tokens
 from luthier.economics.ways import Setting, raced_way, stated_way, ways
 from luthier.errors import SpecError
-from luthier.report.calculator import calculate
+from luthier.report.calculator import calculate, page_numbers
 from luthier.report.next_steps import TUNED, next_steps
 from luthier.report.questions import READING_RUNGS, five_questions, trace
 from luthier.report.verdict import decide
@@ -246,6 +246,14 @@ def test_the_calculator_tells_all_of_it(tmp_path: Path) -> None:
     json.dumps(told, allow_nan=False)
 
 
+def test_the_page_begins_with_the_cheapest_way_against_todays_where_nothing_may_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "luthier.toml"
+    path.write_text(f"{TOML}[option.desk]\ntoday = true\nusd_per_request = 0.05\n", encoding="utf-8")
+    found = calculate(path, ["constraints.usd_to_start=0", "constraints.usd_per_month=1"], today=TODAY)
+    assert found.told["cheapest"] is None
+    assert page_numbers(found)["pair"] == ("prompt", "desk")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -270,7 +278,7 @@ def test_bad_figures_of_use_are_one_clear_line(tmp_path: Path, change: str, says
 
 CAUSE: dict[str, Any] = {
     "cause": "knowledge",
-    "title": "knowledge that the model lacks",
+    "title": "It does not know the facts",
     "share": 0.41,
     "low": 0.28,
     "high": 0.55,
@@ -309,6 +317,20 @@ def test_a_supported_cause_becomes_a_step_with_gain_cost_and_confidence() -> Non
     assert 0.8 < step["p_target"] < 0.9, "0.95 with half a width of 0.1 against 0.9"
     assert "+20.0 points [+10.0, +30.0]" in step["sentence"]
     assert not [step for step in steps if step["what"].startswith("look answers up")], "it is measured now"
+    assert step["how"] == "the diagnosis: it does not know the facts"
+    small = {
+        **CAUSE,
+        "cause": "capacity",
+        "title": "The model is too small",
+        "remedy": "A larger base model.",
+        "rungs": [],
+    }
+    steps = next_steps(*facts_with({**diagnosis, "causes": [{**small, "gain": None}]}))
+    (larger,) = [step for step in steps if step["basis"] == "diagnosed"]
+    assert larger["sentence"] == (
+        "A larger base model: what that would bring was not measured (the diagnosis: the model is too small)"
+    )
+    assert not [step for step in steps if step["what"].startswith("race another")], "it is named already"
     unsure = {**diagnosis, "causes": [{**CAUSE, "supported": False}]}
     steps = next_steps(*facts_with(unsure))
     assert not [step for step in steps if step["what"].startswith("Look answers up")]
@@ -320,9 +342,14 @@ def test_a_supported_cause_becomes_a_step_with_gain_cost_and_confidence() -> Non
 
 def test_the_second_question_is_answered_by_the_diagnosis_where_no_documents_were_raced() -> None:
     diagnosis = {"version": 1, "candidate": "zero-shot@m", "examples": 200, "score": 0.75, "causes": [CAUSE]}
-    asked = [five_questions(facts_with(each)[0])[1] for each in (diagnosis, {**diagnosis, "causes": []}, None)]
-    assert [each["answer"] for each in asked] == ["Yes.", "Not shown.", "Not measured."]
-    assert [each["measured"] for each in asked] == ["in part", "in part", "no"]
+    unsupported = {**diagnosis, "causes": [{**CAUSE, "supported": False}]}
+    asked = [
+        five_questions(facts_with(each)[0])[1] for each in (diagnosis, unsupported, {**diagnosis, "causes": []}, None)
+    ]
+    assert [each["answer"] for each in asked] == ["Yes.", "Not shown.", "Not measured.", "Not measured."]
+    assert [each["measured"] for each in asked] == ["in part", "in part", "no", "no"]
+    assert "no probe of the misses could show passages" in asked[2]["because"]
+    assert "no diagnosis was made" in asked[3]["because"]
     assert "41.0 % [28.0, 55.0]" in asked[0]["because"]
     abstained = five_questions(facts_with({**diagnosis, "causes": [], "abstained": "too few misses"})[0])[1]
     assert (abstained["answer"], abstained["because"]) == ("Not measured.", "too few misses.")

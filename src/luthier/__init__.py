@@ -2,7 +2,7 @@
 
 The way of the data, which is the order of the folders; imports only point down this list's reverse:
 
-    types.py       the nouns and the protocols
+    types/         the nouns and the protocols
     stats/         sequences, evidence, power, intervals: pure
     errors.py      the exception tree
     store.py       runs, the alpha ledger, predictions, fits: SQLite

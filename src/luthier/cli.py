@@ -33,6 +33,7 @@ from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
 from luthier.report.plain import count, interval, level, percent, plain
 from luthier.report.verdict import Verdict
 from luthier.report.waiting import latency_sentence
+from luthier.report.why import masked_diagnosis
 from luthier.screen import Ladder, answers, print_table
 from luthier.store import Store
 from luthier.task import load_task
@@ -189,6 +190,12 @@ def cost(
     """Say what each way costs, and when it pays; with the last run's measurements where there is one."""
     found = calculate(task, changes or (), today=_today())
     latency = {}
+    if probe and found.run is None:
+        raise SpecError(
+            "no run of this task has finished, so there is nothing to probe",
+            where="luthier cost --probe",
+            fix="run: luthier run",
+        )
     if probe:
         with Ladder(_stderr()).watching() as telling:
             latency = measure_latency(_load(task), listen=telling)
@@ -283,7 +290,7 @@ def diagnose(
     if examples is not None:
         loaded = replace(loaded, diagnosing=replace(loaded.diagnosing, examples=examples))
     with Ladder(_stderr()).watching() as telling:
-        found = find_out_why(loaded, rung, listen=telling)
+        found = masked_diagnosis(find_out_why(loaded, rung, listen=telling))
     if as_json:
         _print_json({"schema": 1, "task": loaded.spec.name, **found})
         return

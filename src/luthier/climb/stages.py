@@ -19,7 +19,7 @@ from luthier.climb.provenance import provenance
 from luthier.climb.steadiness import with_consistency
 from luthier.climb.waiting import with_latency
 from luthier.climb.workshop import Clock, Workshop, now, terminable
-from luthier.errors import MissingExtra, Stopped, StoreError
+from luthier.errors import LuthierError, MissingExtra, Stopped, StoreError
 from luthier.evaluate import outlook, slices
 from luthier.evaluate.race import Judgement, judge, race
 from luthier.evaluate.runner import Runner, order_hash
@@ -104,7 +104,10 @@ class _Climb:
             if any(rung.guarded for rung in rungs):
                 self.others = guarded_against(self.task)
             for at, (rung, candidate) in enumerate(zip(rungs, candidates, strict=True)):
-                self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at))
+                # who is left out keeps its share: the test split says whether there is a diagnosis, and shares must not
+                # depend on it
+                left_out = sum(run.candidate.rung in self.skips for run in self.runs)
+                self.runs.append(self._measure(rung, candidate, record, remaining=len(rungs) - at + left_out))
                 self._diagnose(rung, self.runs[-1])
             self.runs = with_consistency(shop, self.runs)
             if self.winner is None:
@@ -213,7 +216,12 @@ class _Climb:
             return
         spec = self.task.spec
         if judge(run, spec.target, spec.label_names).outcome is Outcome.DOES_NOT_MEET:
-            self.diagnosis = why_it_misses(self.shop, run.candidate)
+            try:
+                self.diagnosis = why_it_misses(self.shop, run.candidate)
+            except Stopped:
+                raise
+            except LuthierError as error:  # the other candidates can still be measured
+                self.shop.note(f"{run.candidate.name}: no diagnosis: {error.what}")
 
     @property
     def skips(self) -> Mapping[str, str]:
@@ -287,10 +295,11 @@ class _Climb:
         spec = self.task.spec
         costs = {} if self.pricing is None else self.pricing.costs(self.runs, self.choosable)
         verdict = decide(self.runs, costs, spec.target, spec.constraints, task=spec)
-        seen = replace(verdict, forecasts=tuple(self.forecasts))
+        seen = replace(verdict, forecasts=tuple(self.forecasts), diagnosis=self.diagnosis)
         worth = {} if self.pricing is None else self.pricing.told(seen)
         raced = [run for run in self.runs if run.rows]
         beside = [Usage(**run.consistency["usage"]) for run in raced if "usage" in run.consistency]
+        beside += [Usage(**self.diagnosis["usage"])] if self.diagnosis.get("usage") else []
         usage = sum((run.usage for run in raced), sum(beside, Usage())) if raced else None
         return replace(
             verdict,

@@ -17,7 +17,7 @@ from typing import Any
 from luthier.diagnose.causes import causes
 from luthier.diagnose.effect import LEVEL
 from luthier.diagnose.examination import Examination, Subject
-from luthier.diagnose.examine import FEWEST_FAILURES, examine
+from luthier.diagnose.examine import examine, too_few
 from luthier.diagnose.sample import Sample
 from luthier.diagnose.skips import skips
 from luthier.rungs.prompted import Chosen, PromptPredictor
@@ -38,11 +38,7 @@ def diagnosed(subject: Subject, listen: Listener = silent) -> dict[str, Any]:
     found = examine(subject, working)
     told = _counts(subject, found)
     if not isinstance(found, Examination):
-        failures = 0 if found is None else found.failures
-        told["abstained"] = (
-            f"{failures} of the dev examples that were asked fail, and {FEWEST_FAILURES} are needed to tell causes "
-            "from chance"
-        )
+        told["abstained"] = too_few(found)
     else:
         known = causes(found, subject.task)
         if not any(cause.supported for cause in known):

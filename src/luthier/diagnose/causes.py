@@ -19,7 +19,7 @@ from luthier import stats
 from luthier.diagnose.effect import LEVEL, Change, Effect
 from luthier.diagnose.examination import Examination, Probed
 from luthier.rungs.base import text_of
-from luthier.types import Task
+from luthier.types import Task, whole
 
 LEAST = 0.10  # of the failures: a smaller effect is no cause to act on
 LEAST_DOUBTED = 0.25  # of the failures: learners also share honest mistakes
@@ -272,4 +272,5 @@ def shown(found: Examination, probed: Probed) -> tuple[Mapping[str, str], ...]:
 
 
 def _short(text: str) -> str:
+    text = whole(text)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

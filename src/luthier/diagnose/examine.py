@@ -19,6 +19,7 @@ from luthier.errors import LuthierError, MissingExtra, Stopped
 from luthier.types import Example, Input, Prediction, Reply, Usage
 
 FEWEST_FAILURES = 30  # fewer say nothing that chance does not say too
+FEWEST_GROUPS = 15  # with failures: the bootstrap over fewer claims to know more than it does
 DOUBTED = "all that learned from train, and the model, agree on another answer"
 Replies = Mapping[str, Reply]
 
@@ -45,7 +46,7 @@ def examine(subject: Subject, working: Working) -> Examination | Sample | None:
         most=subject.most,
         working=lambda done, total: working("looking for failures on dev", done, total),
     )
-    if sample is None or sample.failures < FEWEST_FAILURES:
+    if sample is None or too_few(sample):
         return sample
     found = Examination(sample, Resampling(sample, spec.seed), usage=sample.usage)
     asking = Asking(
@@ -71,6 +72,22 @@ def examine(subject: Subject, working: Working) -> Examination | Sample | None:
         except LuthierError as error:  # documents that cannot be read, say: the rest is asked
             asking.failed(name, error.what)
     return found
+
+
+def too_few(sample: Sample | None) -> str:
+    """Why nothing can be concluded from so few failures; empty where something can."""
+    failures = 0 if sample is None else sample.failures
+    if sample is None or failures < FEWEST_FAILURES:
+        return (
+            f"{failures} of the dev examples that were asked fail, and {FEWEST_FAILURES} are needed to tell causes "
+            "from chance"
+        )
+    if sample.failing_groups < FEWEST_GROUPS:
+        return (
+            f"the {failures} failures stand in {sample.failing_groups} groups, and {FEWEST_GROUPS} are needed to tell "
+            "causes from chance: examples of one group are no independent observations"
+        )
+    return ""
 
 
 def _controls(asking: Asking) -> None:

@@ -60,6 +60,7 @@ class OwnPrior:
     prompt: PromptPredictor
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """One batch, whose own replies are the prior: labels are not looked at."""
         replies = self.prompt.ask(inputs)
         prior = self.prompt.with_prior(replies)
         return [prior.answer(reply) for reply in replies]
@@ -133,7 +134,7 @@ def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way
         vectors = np.asarray(embedder.embed([text for text, _ in pairs]), dtype=np.float32)
         nearest = NearestShots(pairs, MANY, "both", embedder, vectors)
     size = MANY * int(np.mean([len(text) + len(answer) for text, answer in pairs]))
-    sets = {
+    sets: dict[str, tuple[str, Shots, int]] = {
         "shots-0": ("no solved examples", FixedShots(), 0),
         f"shots-{FEW}": (f"{FEW} solved examples", FixedShots(few), 0),
         f"shots-{MANY}": (f"{MANY} solved examples", FixedShots(many), 0),

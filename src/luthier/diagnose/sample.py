@@ -74,6 +74,11 @@ class Sample:
         return int(self.failing.sum())
 
     @property
+    def failing_groups(self) -> int:
+        """How many independent observations of failing there are."""
+        return len(np.unique(self.groups[self.failing]))
+
+    @property
     def passing(self) -> int:
         return len(self.examples) - self.failures
 

@@ -15,7 +15,7 @@ from luthier import stats
 from luthier.evaluate.race import futile, judge
 from luthier.evaluate.runner import BLOCK
 from luthier.evaluate.scorers import Mean, Pooled, metric
-from luthier.task.slices import belongs
+from luthier.task.slices import members
 from luthier.types import Estimate, EvalRun, Outcome, Row, Slice, SliceTarget, Target, TaskSpec
 
 # ---------------------------------------------------------------- the targets of slices
@@ -53,7 +53,7 @@ def judged(run: EvalRun, task: TaskSpec) -> tuple[JudgedSlice, ...]:
     share = share_of_alpha(task, run.alpha)
     found = []
     for each in task.slices.targets:
-        part = part_of(run, each.slice, share)
+        part = part_of(run, each.slice, share, task)
         judgement = judge(part, target_of(each, task), task.label_names) if part.rows else None
         found.append(
             JudgedSlice(
@@ -82,15 +82,19 @@ def undecided(run: EvalRun, task: TaskSpec) -> bool:
     if any(each.outcome is Outcome.DOES_NOT_MEET for each in found):
         return False
     return any(
-        not futile(part_of(run, each.target.slice, each.alpha), target_of(each.target, task), task.label_names)
+        not futile(part_of(run, each.target.slice, each.alpha, task), target_of(each.target, task), task.label_names)
         for each in found
         if each.outcome is Outcome.INCONCLUSIVE and each.seen < each.target.slice.population
     )
 
 
-def part_of(run: EvalRun, part: Slice, alpha: float) -> EvalRun:
-    """The run's rows in a slice, as a run of its own that may spend `alpha`."""
-    rows = tuple(row for row in _whole_groups(run) if belongs(row.example, part))
+def part_of(run: EvalRun, part: Slice, alpha: float, task: TaskSpec) -> EvalRun:
+    """The run's rows in a slice that the metric is about, as a run of its own that may spend `alpha`."""
+    whole, found = _whole_groups(run), metric(task.target, task.label_names)
+    if isinstance(found, Mean) and found.known_beforehand:
+        whole = [row for row in whole if found.relevant(row.example, row.prediction)]
+    (mask,) = members([part], [row.example for row in whole])
+    rows = tuple(row for row, is_in in zip(whole, mask, strict=True) if is_in)
     # of groups only whole ones are left, so none of these rows waits for others
     population = len(rows) if run.grouped else max(part.population, len(rows))
     groups = max(part.groups, len({_group(row) for row in rows}))
@@ -169,7 +173,7 @@ def compared(run: EvalRun, task: TaskSpec) -> list[Compared]:
         if not isinstance(found, Mean) or found.relevant(row.example, row.prediction)
     ]
     known = [row for row in rows if row.score.value is not None]
-    masks = [[belongs(row.example, part) for row in known] for part in rules.slices]
+    masks = members(rules.slices, [row.example for row in known])
     sizes = [_sizes(known, mask) for mask in masks]
     enough = [at for at, size in enumerate(sizes) if min(size) >= rules.least]
     differences = dict(zip(enough, _apart(known, [masks[at] for at in enough], run), strict=True))
@@ -213,5 +217,5 @@ def _apart(rows: Sequence[Row], masks: Sequence[Sequence[bool]], run: EvalRun) -
 def alone(run: EvalRun, part: Slice, task: TaskSpec) -> Estimate | None:
     """The slice's own figure, at 95 % by itself: it holds whenever the race stopped."""
     target = target_of(SliceTarget(part, task.target.at_least), task)
-    found = part_of(run, part, 0.05)
+    found = part_of(run, part, 0.05, task)
     return judge(found, target, task.label_names).estimate if found.rows else None

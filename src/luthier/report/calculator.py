@@ -10,7 +10,7 @@ from typing import Any
 
 from luthier.economics.calculation import Calculation
 from luthier.economics.measured import Measured
-from luthier.economics.ways import Setting, prices_used, ways
+from luthier.economics.ways import DO_NOTHING, Setting, prices_used, ways
 from luthier.errors import SpecError
 from luthier.report.choosable import eligible
 from luthier.report.plain import REPORT
@@ -101,11 +101,10 @@ def page_numbers(found: Calculated) -> dict[str, Any]:
     # the pair that says most first: one that pays back some day, then one that never does
     rank = sorted(found.told["break_even"], key=lambda pair: (not pair["months"], pair["months"] == 0))
     pairs = [(pair["of"], pair["against"]) for pair in rank]
-    names = [way.name for way in found.calculation.comparable]
     return {
         "world": {name: float(value) for name, value in asdict(found.calculation.world).items()},
         "counts_errors": found.calculation.counting,
-        "pair": pairs[0] if pairs else (names[0], names[-1]),
+        "pair": pairs[0] if pairs else _plain_pair(found.calculation),
         "ways": [
             {
                 "name": way.name,
@@ -119,3 +118,10 @@ def page_numbers(found: Calculated) -> dict[str, Any]:
             for way in found.calculation.comparable
         ],
     }
+
+
+def _plain_pair(found: Calculation) -> tuple[str, str]:
+    """Where nothing may be chosen: the cheapest way against today's, else against the next cheapest."""
+    ordered = sorted(found.comparable, key=lambda way: (way.name == DO_NOTHING, float(found.total(way))))
+    others = sorted(ordered[1:], key=lambda way: way.kind != "today")
+    return found.pair(ordered[0].name, (others or ordered)[0].name)

@@ -16,7 +16,7 @@ from luthier.economics.cost import Accuracy, Way
 from luthier.economics.measured import family_of
 from luthier.report.amounts import dollars
 from luthier.report.plain import count, level, percent, points
-from luthier.report.questions import READING_RUNGS
+from luthier.report.questions import READING_RUNGS, listed
 from luthier.types import CandidateResult, Outcome, VerdictFacts
 
 TUNED = ("lora", "rag-lora", "dora", "full", "qlora", "distilled", "dpo", "self-distilled", "pretrained")
@@ -119,18 +119,25 @@ def _options(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]
 
 
 def _remedies(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any]]:
-    """What the diagnosis of the misses says would help, where it says by how much, and it was not raced."""
-    told: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    """What the diagnosis of the misses says would help, and was not raced; without a figure where it has none."""
+    told = facts.diagnosis
     raced = {run.candidate.rung for run in facts.runs if run.rows}
     for cause in told.get("causes", ()):
         gain = cause.get("gain")
         rungs = [name for name in cause.get("rungs", ()) if name not in raced]
-        if not cause["supported"] or not gain or (cause.get("rungs") and not rungs):
+        if not cause["supported"] or (cause.get("rungs") and not rungs):
+            continue
+        title = str(cause["title"])
+        what = f"{str(cause['remedy']).rstrip('.')}{f' ({listed(rungs)})' if rungs else ''}"
+        why = f"the diagnosis: {title[:1].lower()}{title[1:]}"
+        if not gain:
+            yield {**_nothing_known(what, why), "basis": "diagnosed", "cause": cause["cause"]}
             continue
         low, mean, high = (told["score"] + gain[end] for end in ("low", "mean", "high"))
-        by = f" ({', '.join(rungs)})" if rungs else ""
         yield {
-            "what": f"{str(cause['remedy']).rstrip('.')}{by}, against {cause['title']}",
+            "what": what,
+            "how": why,
+            "cause": cause["cause"],
             "gain": mean - _best(facts),
             "gain_low": low - _best(facts),
             "gain_high": high - _best(facts),
@@ -142,21 +149,22 @@ def _remedies(facts: VerdictFacts, found: Calculation) -> Iterator[dict[str, Any
 
 
 def _work(rungs: Sequence[str], found: Calculation) -> float | None:
-    """Hours of the team for the kind of way that these rungs are; None where nobody stated them."""
+    """Hours of the team for the simplest of these rungs; None where nobody stated them."""
     economics = found.economics
-    families = {family_of(rung, guarded=rung in TUNED) for rung in rungs}
-    hours = [economics.engineering_hours[family] for family in families if family in economics.engineering_hours]
-    return max(hours) * economics.usd_per_hour if hours and economics.usd_per_hour is not None else None
+    if not rungs or economics.usd_per_hour is None:
+        return None
+    hours = economics.engineering_hours.get(family_of(rungs[0], guarded=rungs[0] in TUNED))
+    return None if hours is None else hours * economics.usd_per_hour
 
 
 def _untried(facts: VerdictFacts, known: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """What may help and nothing here measured: without a figure, and after all that has one."""
     raced = {run.candidate.rung for run in facts.runs if run.rows}
-    remedies = {rung for step in known for rung in step.get("rungs", ())}
-    if not (raced | remedies) & set(READING_RUNGS):
+    causes = {step.get("cause") for step in known}
+    if not raced & set(READING_RUNGS) and not causes & {"knowledge", "retriever"}:
         yield _nothing_known("look answers up in documents", "name them in [documents]")
     models = sorted({run.candidate.model for run in facts.runs if run.rows and run.candidate.model})
-    if models and not any(step["basis"] == "stated" for step in known):
+    if models and "capacity" not in causes and not any(step["basis"] == "stated" for step in known):
         yield _nothing_known(
             f"race another model than {' and '.join(models)}", "a folder or a [remote.NAME] under [models]"
         )

@@ -112,7 +112,7 @@ def _prompt(facts: VerdictFacts) -> dict[str, Any]:
 def _knowledge(facts: VerdictFacts, compared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What looking answers up changed in the race, else what the diagnosis found on dev."""
     question = "Is knowledge missing?"
-    found: Mapping[str, Any] = getattr(facts, "diagnosis", None) or {}
+    found = facts.diagnosis
     cause = next((each for each in found.get("causes", ()) if each["cause"] == "knowledge"), None)
     told = [
         f"{step['other']} against {step['one']}: {points(step['mean'])} points [{points(step['low'])}, "
@@ -125,16 +125,17 @@ def _knowledge(facts: VerdictFacts, compared: Sequence[Mapping[str, Any]]) -> di
         parts.append(
             f"Of the misses of {found['candidate']}, {share} are for want of knowledge, as probes on dev show."
         )
-    elif found and not found.get("abstained"):
+    elif cause is not None:
         parts.append(f"Probes of the misses of {found['candidate']} do not show it.")
     helps = any(step["low"] > 0 for step in compared) or (not compared and cause is not None and cause["supported"])
     if helps:
         answer, then = "Yes.", "Looking answers up comes before training: training on answers teaches few facts."
-    elif compared or (found and not found.get("abstained")):
+    elif compared or cause is not None:
         answer, then = "Not shown.", "Looking answers up is not what this needs."
     else:
         because = found.get("abstained") or (
-            "No rung that looks answers up was raced ([documents] names where), and no diagnosis was made."
+            "No rung that looks answers up was raced ([documents] names where), and "
+            + ("no probe of the misses could show passages" if found else "no diagnosis was made")
         )
         return _answer(question, "no", "Not measured.", f"{str(because).rstrip('.')}.")
     return _answer(question, "yes" if compared else "in part", answer, " ".join(parts), then, plain(compared))
@@ -165,7 +166,7 @@ def _behaviour(facts: VerdictFacts, comparisons: Sequence[Mapping[str, Any]]) ->
         )
     else:
         answer = "Examples were not shown to change the behaviour."
-        then = "More labels are no safe bet; another model or other data may be."
+        then = "More of them are no safe bet; another model or other data may be."
         because = "No comparison below is clear of zero. "
     because += f"{_form(facts)}{_unscored(facts.candidates)}{size}{curve}"
     return _answer(question, "in part", answer, because, then, plain(comparisons))

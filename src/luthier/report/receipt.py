@@ -35,7 +35,7 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     """Everything that `luthier cost` prints: the ways, break-even, what flips it, what it rests on."""
     shared = f", {told['tasks']} tasks on the same machines" if told["tasks"] > 1 else ""
     changes = told["months_between_changes"]
-    rhythm = f", the task changes every {months_in_words(changes)}" if changes else ""
+    rhythm = f", the task changes every {changes:g} month{'s' if changes != 1 else ''}" if changes else ""
     asked = f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars"
     lines = [f"{asked}{shared}{rhythm}", ""]
     lines += _ways(told)
@@ -59,7 +59,8 @@ def _ways(told: Mapping[str, Any]) -> list[str]:
     errors = told["counts_errors"]
     changes = bool(told["months_between_changes"])
     titles = ["way", "to start", "a month", "a 1,000", *(["with errors"] if errors else []), "all months", "cheapest"]
-    titles += [*(["a change"] if changes else []), "to production", "accuracy"]
+    timed = any(way["days_to_production"] is not None for way in told["ways"])
+    titles += [*(["a change"] if changes else []), *(["to production"] if timed else []), "accuracy"]
     rows = []
     for way in told["ways"]:
         chance = way["p_cheapest"]
@@ -73,13 +74,17 @@ def _ways(told: Mapping[str, Any]) -> list[str]:
                 dollars(way["usd_total"]),
                 percent(chance["value"]) if chance else "",
                 *([dollars(way["usd_per_change"])] if changes else []),
-                "" if way["days_to_production"] is None else days_in_words(way["days_to_production"]),
+                *([_days(way)] if timed else []),
                 _accuracy(way),
             ]
         )
     lines = table(titles, rows)
     named = [way for way in told["ways"] if way["excluded"] and way["kind"] != "nothing"]
     return [*lines, *(f"  {way['name']} may not be chosen: {way['excluded']}" for way in named), *_machines(told)]
+
+
+def _days(way: Mapping[str, Any]) -> str:
+    return "" if way["days_to_production"] is None else days_in_words(way["days_to_production"])
 
 
 def _accuracy(way: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from luthier.economics.calculation import Calculation
 from luthier.report.amounts import months_in_words
 from luthier.report.plain import count
 
+MACHINE_TIME = ("fitting", "evaluation")  # the first time, and again at each change
+
 
 def assumed(found: Calculation, book: Book) -> list[str]:
     """Everything that nobody measured, priced or stated, in sentences."""
@@ -38,7 +40,7 @@ def assumed(found: Calculation, book: Book) -> list[str]:
         lines.append("token prices stay as they are ([economics] price_fall_per_year)")
     for way in found.ways:
         # hours of this machine are measured: that its price is assumed is said above, once
-        guessed = (line for line in way.lines if line.basis == "assumed" and line.what not in ("fitting", "evaluation"))
+        guessed = (line for line in way.lines if line.basis == "assumed" and not line.what.startswith(MACHINE_TIME))
         lines += [f"{way.name}: {line.what} ({line.how})" for line in guessed if line.how]
     return list(dict.fromkeys(lines))
 

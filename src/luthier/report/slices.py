@@ -42,7 +42,7 @@ def targets_told(run: EvalRun, found: Sequence[JudgedSlice], task: TaskSpec) -> 
 def _target_told(run: EvalRun, each: JudgedSlice, task: TaskSpec) -> dict[str, Any]:
     more = None
     if each.outcome is Outcome.INCONCLUSIVE and each.seen:
-        part = part_of(run, each.target.slice, each.alpha)
+        part = part_of(run, each.target.slice, each.alpha, task)
         more = more_examples(part, target_of(each.target, task), task.label_names)
     return plain(  # type: ignore[no-any-return]
         {

@@ -56,7 +56,7 @@ def section(verdict: Mapping[str, Any]) -> dict[str, Any]:
     ]
     targets = [{"candidate": each["name"], **told} for each in about for told in each.get("slice_targets", ())]
     return {
-        "diagnosis": _diagnosed(diagnosis, verdict["candidates"]) if diagnosis else None,
+        "diagnosis": _diagnosed(diagnosis, verdict["candidates"], verdict["chosen"]) if diagnosis else None,
         "slices": _sliced(slices or {}, targets, verdict["chosen"]) if slices or targets else None,
     }
 
@@ -64,11 +64,13 @@ def section(verdict: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- the diagnosis
 
 
-def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     causes = [_cause(each, found, candidates) for each in found.get("causes", ())]
     supported = [each for each in causes if each["supported"]]
     return {
         "candidate": found["candidate"],
+        "title": f"Why {found['candidate']} misses" if chosen else "Why it misses, and what to do",
+        "next": f"What helps ({chosen} is chosen)" if chosen else "What to do next",
         "headline": _headline(found, supported),
         "counted": _counted(found),
         "abstained": found.get("abstained"),
@@ -79,7 +81,7 @@ def _diagnosed(found: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
         "steps": [_step(each, found) for each in supported],
         "probes": list(found.get("probes", ())),
         "skips": [{"rung": rung, "reason": reason} for rung, reason in found.get("skips", {}).items()],
-        "not_probed": list(found.get("not_probed", ())),
+        "not_probed": [line[:1].upper() + line[1:] for line in found.get("not_probed", ())],
     }
 
 
@@ -92,9 +94,8 @@ def _cause(
         "title": cause.get("title") or title,
         "meaning": meaning,
         "supported": bool(cause["supported"]),
-        "share": cause["share"],
-        "low": cause["low"],
-        "high": cause["high"],
+        # harm to right answers can take an effect out of the range of a share, and no share is out of it
+        **{end: min(1.0, max(0.0, float(cause[end]))) for end in ("share", "low", "high")},
         "of": found["failures"],
         "evidence": list(cause.get("evidence", ())),
         "remedy": cause.get("remedy") or "",
@@ -135,10 +136,10 @@ def _headline(found: Mapping[str, Any], supported: Sequence[Mapping[str, Any]]) 
 
 def estimate_of(cause: Mapping[str, Any]) -> str:
     """
-    >>> estimate_of({"share": 0.15, "low": -0.05, "high": 0.25})
-    '15.0 % [−5.0, 25.0]'
+    >>> estimate_of({"share": 0.15, "low": 0.05, "high": 0.25})
+    '15.0 % [5.0, 25.0]'
     """
-    return interval({**cause, "mean": cause["share"]}).replace("-", "\N{MINUS SIGN}")
+    return interval({**cause, "mean": cause["share"]})
 
 
 def _counted(found: Mapping[str, Any]) -> str:

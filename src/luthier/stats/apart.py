@@ -18,7 +18,7 @@ from scipy.stats import hypergeom, t
 from luthier.stats.checks import Floats, Ints, check_open
 from luthier.stats.intervals import wilson
 
-DRAWS = 9999
+MANY = 20_000
 _CELLS = 5_000_000  # draws times scores held at once: about 100 MB
 
 
@@ -45,8 +45,9 @@ def apart(
 
     `units`, shape (n,), names what is one observation (a group): its scores in a part count once, by their mean. Scores
     that are all 0 or 1, one a unit: Fisher's exact test and Newcombe's interval (1998, method 10). Other scores: 9,999
-    seeded permutations, and Welch's interval. Where a unit lies on both sides: a t-test on the units' shares in the
-    difference, which is approximate. Raises ValueError for a part that is empty or everything.
+    seeded permutations (1,999 of more than 20,000 units), and Welch's interval. Where a unit lies on both sides: a
+    t-test on the units' shares in the difference, which is approximate. Raises ValueError for a part that is empty or
+    everything.
 
     >>> right = [1] * 18 + [0] * 2 + [1] * 8 + [0] * 12
     >>> found = apart(right, [[False] * 20 + [True] * 20])[0]
@@ -109,18 +110,19 @@ def _permuted(values: Floats, masks: Sequence[NDArray[np.bool_]], confidence: fl
         # sums in another order differ in their last bits
         below = 1 + int(np.sum(drawn[:, at] <= sums[at] + 1e-9))
         above = 1 + int(np.sum(drawn[:, at] >= sums[at] - 1e-9))
-        p = min(1.0, 2.0 * min(below, above) / (DRAWS + 1))
+        p = min(1.0, 2.0 * min(below, above) / (len(drawn) + 1))
         found.append(_welch(values[mask], values[~mask], p, confidence))
     return found
 
 
 def _sums_of_parts(values: Floats, sizes: Ints) -> Floats:
-    """The sums of random parts of these sizes, shape (DRAWS, len(sizes)): the heads of one shuffle serve them all."""
+    """The sums of random parts of these sizes, shape (draws, len(sizes)): the heads of one shuffle serve them all."""
     rng = np.random.default_rng(0)
+    draws = 9_999 if values.size <= MANY else 1_999
     rows = max(1, _CELLS // values.size)
     found = []
-    for first in range(0, DRAWS, rows):
-        shuffled = rng.permuted(np.tile(values, (min(rows, DRAWS - first), 1)), axis=1)
+    for first in range(0, draws, rows):
+        shuffled = rng.permuted(np.tile(values, (min(rows, draws - first), 1)), axis=1)
         found.append(np.cumsum(shuffled, axis=1)[:, sizes - 1])
     return np.concatenate(found)
 

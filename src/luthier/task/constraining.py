@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from luthier.task.licences import canonical, near
 from luthier.task.section import Section, problem
@@ -84,6 +85,17 @@ class ConstraintsSection(Section):
         le=1000,
         description="How many requests are sent at the same moment, as by a page that asks several things at once.",
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ConstraintsSection:
+        given = [(name, most) for name in LATENCIES if (most := getattr(self, name)) is not None]
+        for (name, most), (other, less) in pairwise(given):
+            if most > less:
+                raise problem(
+                    f"{name} = {most:g} never counts beside {other} = {less:g}, which is stricter about more requests",
+                    f"lower {name}, or raise {other}",
+                )
+        return self
 
     @field_validator("licences")
     @classmethod

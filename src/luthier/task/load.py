@@ -19,7 +19,7 @@ from luthier.task.parse import FILE_NAME, read_settings
 from luthier.task.records import Findings, Record, labels_of, records_of, with_clean_labels
 from luthier.task.schema import Schema, read_schema
 from luthier.task.settings import Settings
-from luthier.task.slices import settled
+from luthier.task.slices import settled, useless_columns
 from luthier.task.split import Member, Splits, Unit, content_hash, split, summary
 from luthier.types import Documents, Example, Extra, GuardRules, Task, TaskSpec, Training, digest
 
@@ -55,6 +55,7 @@ def load_task(path: str | Path) -> Task:
     others = (*splits.train, *splits.dev)
     slices = settled(settings.slices, splits.test.order, others, spec.labels, spec.target, where=settings.where)
     spec = replace(spec, slices=slices)
+    findings.warnings.extend(useless_columns(slices))
     extra = read_extra(settings, file.parent, splits.train, (*splits.dev, *splits.test.order), findings)
     documents = _documents(settings, file.parent.resolve(), records)
     return Task(

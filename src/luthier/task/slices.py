@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -146,19 +147,34 @@ def belongs(example: Example, part: Slice) -> bool:
     >>> belongs(Example("1", "abc", ("x",), columns=(("age", "7"),)), Slice("column", "age", low=5, high=9))
     True
     """
+    return members([part], [example])[0][0]
+
+
+def members(parts: Sequence[Slice], examples: Sequence[Example]) -> list[list[bool]]:
+    """For each slice, which of the examples are in it; what it is judged by is looked up once for all slices."""
+    found: dict[tuple[str, str | None, bool], list[Any]] = {}
+    masks = []
+    for part in parts:
+        key = (part.by, part.column, bool(part.values))
+        if key not in found:
+            found[key] = [_looked_up(example, part) for example in examples]
+        if part.values:
+            wanted = set(part.values)
+            masks.append([value in wanted for value in found[key]])
+        else:
+            low = -math.inf if part.low is None else part.low
+            high = math.inf if part.high is None else part.high
+            masks.append([value is not None and low <= value <= high for value in found[key]])
+    return masks
+
+
+def _looked_up(example: Example, part: Slice) -> str | float | None:
     if part.by == "class":
-        return example.reference in part.values
+        return example.reference
     if part.by == "length":
-        return _within(length_of(example.input), part)
-    value = dict(example.columns).get(part.column or "", "")
-    if part.values:
-        return value in part.values
-    number = _number(value)
-    return number is not None and _within(number, part)
-
-
-def _within(number: float, part: Slice) -> bool:
-    return (part.low is None or number >= part.low) and (part.high is None or number <= part.high)
+        return length_of(example.input)
+    value = next((value for name, value in example.columns if name == part.column), "")
+    return value if part.values else _number(value)
 
 
 def _number(text: str) -> float | None:
@@ -217,18 +233,35 @@ def settled(
     classes = [] if target.label is not None else [Slice("class", values=(name,)) for name in names]
     lengths = [Slice("length", low=low, high=high) for low, high in _parts([length_of(each.input) for each in test])]
     columns = [part for name in rules.columns for part in _of_column(name, test, rules.least)]
-    found = [*classes, *(lengths if len(lengths) > 1 else []), *columns]
+    found = [*classes, *lengths, *columns]
     about = [example for example in test if target.metric != "recall" or example.reference == target.label]
     return replace(
         rules,
-        targets=tuple(SliceTarget(_counted(each.slice, about), each.at_least) for each in rules.targets),
-        slices=tuple(_counted(part, about) for part in found),
+        targets=tuple(
+            SliceTarget(part, each.at_least)
+            for part, each in zip(_counted([each.slice for each in rules.targets], about), rules.targets, strict=True)
+        ),
+        slices=tuple(part for part in _counted(found, about) if part.population < len(about)),
     )
 
 
-def _counted(part: Slice, test: Sequence[Example]) -> Slice:
-    inside = [example for example in test if belongs(example, part)]
-    return replace(part, population=len(inside), groups=len({each.group or each.id for each in inside}))
+def useless_columns(rules: SliceRules) -> list[str]:
+    """The columns that tell no inputs apart: one value, or none that is frequent enough, as sentences."""
+    told = {part.column for part in rules.slices}
+    return [
+        f"[slices] columns: '{name}' tells no test examples apart: it has one value, or none that {rules.least} share"
+        for name in rules.columns
+        if name not in told
+    ]
+
+
+def _counted(parts: Sequence[Slice], test: Sequence[Example]) -> tuple[Slice, ...]:
+    """The slices, each with how many examples and groups of the test split it has."""
+    groups = [example.group or example.id for example in test]
+    inside = [[name for name, is_in in zip(groups, mask, strict=True) if is_in] for mask in members(parts, test)]
+    return tuple(
+        replace(part, population=len(names), groups=len(set(names))) for part, names in zip(parts, inside, strict=True)
+    )
 
 
 def _of_column(name: str, test: Sequence[Example], least: int) -> list[Slice]:
@@ -278,7 +311,7 @@ def _check_metric(rules: SliceRules, labels: Sequence[Label], target: Target, wh
 
 def _check_occurs(part: Slice, examples: Sequence[Example], labels: Sequence[str], where: str) -> None:
     """That the slice is not empty by mistake. Raises SpecError for a class, DataError for what the file never holds."""
-    if any(belongs(example, part) for example in examples):
+    if any(members([part], examples)[0]):
         return
     place = f"{where}, [[slices.target]]"
     if part.by == "class":

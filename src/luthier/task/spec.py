@@ -15,12 +15,13 @@ from luthier.task.diagnosing import DiagnoseSection
 from luthier.task.documents import DocumentsSection
 from luthier.task.guarding import GuardSection
 from luthier.task.kinds import ON_REQUEST, RULES, WITH_DOCUMENTS
+from luthier.task.priced import PriceSection
 from luthier.task.remote import CacheSection, LimitsSection, RemoteSection, check_roles, checked_names
 from luthier.task.section import Section, problem
 from luthier.task.slices import SlicesSection
 from luthier.task.source import DataSection
 from luthier.task.spelling import fold, suggest
-from luthier.task.worth import EconomicsSection, OptionSection, PriceSection, check_worth
+from luthier.task.worth import EconomicsSection, OptionSection, check_worth
 from luthier.types import About, Backend, Kind, MetricName, Scale
 
 RUNG_NAMES = (

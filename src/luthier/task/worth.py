@@ -1,28 +1,19 @@
-"""Worth: the sections of luthier.toml about money: `[economics]`, `[option.NAME]` and `[price.NAME]`."""
+"""Worth: the sections of luthier.toml about money: `[economics]` and `[option.NAME]`; `[price.NAME]` is in `priced`."""
 
 from __future__ import annotations
 
 import re
-from datetime import date
-from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from luthier.task.priced import PriceSection, money
 from luthier.task.section import Section, problem
-from luthier.types import Economics, Family, Option, Price
+from luthier.types import Economics, Family, Option
 
 FAMILIES: tuple[Family, ...] = ("rules", "prompt", "tune")
 MOST_MONTHS = 120
-Unit = Literal["1M tokens", "1K tokens", "token"]
-PER_MILLION: dict[str, int] = {"1M tokens": 1, "1K tokens": 1_000, "token": 1_000_000}
-# what a million tokens has cost since there are prices: outside it, the unit is in doubt
-PLAUSIBLE = (Decimal("0.005"), Decimal(600))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
-
-
-def _money(default: float | None, meaning: str) -> Any:
-    return Field(default=default, ge=0, allow_inf_nan=False, description=meaning)
 
 
 class EconomicsSection(Section):
@@ -52,7 +43,7 @@ class EconomicsSection(Section):
     price_fall_per_year: float = Field(
         default=0.0, ge=0, lt=1, allow_inf_nan=False, description="By which share token prices fall in a year."
     )
-    usd_per_error: float | None = _money(
+    usd_per_error: float | None = money(
         None, "What one wrong answer costs. Left out: wrong answers cost nothing, and accuracy is worth nothing."
     )
     error_by_class: dict[str, float] = Field(
@@ -74,7 +65,7 @@ class EconomicsSection(Section):
         default=0.6, gt=0, le=1, allow_inf_nan=False, description="How busy a machine may be at the peak."
     )
     replicas: int = Field(default=1, ge=1, description="How many machines run at the least.")
-    machine_usd_per_hour: float | None = _money(
+    machine_usd_per_hour: float | None = money(
         None, "What this machine costs an hour. Left out: the price of `aws-m7g-large` is assumed."
     )
     host: str | None = Field(
@@ -94,9 +85,9 @@ class EconomicsSection(Section):
     retry_rate: float = Field(
         default=0.0, ge=0, le=1, allow_inf_nan=False, description="The share of requests that are sent twice."
     )
-    verification_usd: float = _money(0.0, "What looking at one answer costs, whichever way gave it.")
-    usd_per_label: float = _money(0.0, "What one labelled example costs. 0: they are there and paid for.")
-    usd_per_hour: float | None = _money(None, "What an hour of the team costs. Needed where hours are given.")
+    verification_usd: float = money(0.0, "What looking at one answer costs, whichever way gave it.")
+    usd_per_label: float = money(0.0, "What one labelled example costs. 0: they are there and paid for.")
+    usd_per_hour: float | None = money(None, "What an hour of the team costs. Needed where hours are given.")
     engineering_hours: dict[Family, float] = Field(
         default={},
         description=(
@@ -108,7 +99,7 @@ class EconomicsSection(Section):
     upkeep_hours: dict[Family, float] = Field(
         default={}, description="The same, each month.", json_schema_extra={"values": "table of numbers"}
     )
-    monitoring_usd: float = _money(0.0, "What watching it costs a month, whichever way it is.")
+    monitoring_usd: float = money(0.0, "What watching it costs a month, whichever way it is.")
     preparation_share: float | None = Field(
         default=None,
         ge=0,
@@ -160,8 +151,8 @@ class EconomicsSection(Section):
             "`luthier prices` or a `[price.NAME]` knows it. Left out: it runs on the machine that answers."
         ),
     )
-    retrieval_usd_per_request: float = _money(0.0, "What searching documents or examples costs a request.")
-    index_usd_per_month: float = _money(0.0, "What keeping their index costs a month.")
+    retrieval_usd_per_request: float = money(0.0, "What searching documents or examples costs a request.")
+    index_usd_per_month: float = money(0.0, "What keeping their index costs a month.")
     judge_share: float = Field(
         default=0.0,
         ge=0,
@@ -275,7 +266,7 @@ class OptionSection(Section):
         default=0.0, ge=0, allow_inf_nan=False, description="How many of them are the same in every request."
     )
     output_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Tokens it writes a request.")
-    usd_per_request: float | None = _money(None, "What a request costs besides tokens: a person's minutes, say.")
+    usd_per_request: float | None = money(None, "What a request costs besides tokens: a person's minutes, say.")
     accuracy: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="The share of right answers, as you know it."
     )
@@ -284,8 +275,8 @@ class OptionSection(Section):
         description="Between which two shares it lies, at 95 %. Left out: it is taken as exact.",
         json_schema_extra={"values": "list of two shares"},
     )
-    usd_once: float | None = _money(None, "What it costs before it runs.")
-    usd_per_month: float | None = _money(None, "What it costs a month, however much is asked.")
+    usd_once: float | None = money(None, "What it costs before it runs.")
+    usd_per_month: float | None = money(None, "What it costs a month, however much is asked.")
     training_tokens: float | None = Field(
         default=None,
         ge=0,
@@ -341,107 +332,6 @@ class OptionSection(Section):
         given = self.model_dump()
         span = given.pop("accuracy_range")
         return Option(name=name, accuracy_range=None if span is None else (span[0], span[1]), **given)
-
-
-class PriceSection(Section):
-    """A price of your own, for a model by its name, or for a machine: it counts before any table's.
-
-    What is left out is looked up as for a model of that name, or costs what `input` costs.
-    """
-
-    unit: Unit | None = Field(
-        default=None,
-        description="What the token prices are for. Left out: a million tokens, and an implausible price is an error.",
-    )
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="The currency, as three letters.")
-    usd_per_unit: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="What one unit of that currency is in US dollars: needed with any other.",
-    )
-    input: float | None = _money(None, "Input tokens.")
-    cached_input: float | None = _money(None, "Input tokens that a prompt cache holds.")
-    cache_write: float | None = _money(None, "Input tokens that are written to a prompt cache.")
-    output: float | None = _money(None, "Output tokens.")
-    training: float | None = _money(None, "Training tokens.")
-    batch: float | None = Field(
-        default=None, gt=0, le=1, allow_inf_nan=False, description="What a request costs that can wait: 0.5 for half."
-    )
-    cache_seconds: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="How long a cached prefix lives without a hit."
-    )
-    cache_minimum: int | None = Field(default=None, ge=0, description="The shortest prefix that a cache keeps.")
-    hour: float | None = _money(None, "A machine's price for an hour.")
-    tflops: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Its GPU's peak in 16 bits, in TFLOPS."
-    )
-    gb_per_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Its GPU's memory bandwidth, in GB a second."
-    )
-    retires: date | None = Field(
-        default=None, description="The day on which the model is shut down.", json_schema_extra={"values": "date"}
-    )
-    source: str = Field(default="luthier.toml", min_length=1, description="Where the price is from.")
-    as_of: date | None = Field(
-        default=None, description="On which day it was so.", json_schema_extra={"values": "date"}
-    )
-
-    @model_validator(mode="after")
-    def _together(self) -> PriceSection:
-        if self.currency != "USD" and self.usd_per_unit is None:
-            raise problem(
-                f"sums are in US dollars, and these prices in {self.currency}",
-                f"add usd_per_unit: what 1 {self.currency} is in US dollars",
-            )
-        if self.currency == "USD" and self.usd_per_unit is not None:
-            raise problem("a US dollar is a US dollar", "remove usd_per_unit, or name the currency")
-        if self.input is None and self.output is None and self.hour is None and self.training is None:
-            raise problem("it names no price", "add input and output, or hour, or training")
-        if (self.input is None) != (self.output is None):
-            raise problem("one of input and output is missing", "add both, in the same unit")
-        for name in ("input", "output", "training"):
-            self._check_magnitude(name)
-        return self
-
-    def _check_magnitude(self, name: str) -> None:
-        amount = self._tokens(name)
-        if self.unit is not None or not amount or PLAUSIBLE[0] <= amount <= PLAUSIBLE[1]:
-            return
-        small = amount < PLAUSIBLE[0]
-        guess = f"for 1,000 tokens (then it is {amount * 1000:f} for a million)" if small else "in cents"
-        raise problem(
-            f"{name}: ${amount:f} for a million tokens is far {'below' if small else 'above'} what models cost: "
-            f"is it {guess}?",
-            'say what it is for: unit = "1K tokens", or unit = "1M tokens" if it is right as it is',
-        )
-
-    def _dollars(self, name: str) -> Decimal | None:
-        value = getattr(self, name)
-        return None if value is None else Decimal(repr(value)) * Decimal(repr(self.usd_per_unit or 1))
-
-    def _tokens(self, name: str) -> Decimal | None:
-        value = self._dollars(name)
-        return None if value is None else value * PER_MILLION[self.unit or "1M tokens"]
-
-    def noun(self, name: str) -> Price:
-        return Price(
-            name=name,
-            input=self._tokens("input"),
-            cached_input=self._tokens("cached_input"),
-            cache_write=self._tokens("cache_write"),
-            output=self._tokens("output"),
-            training=self._tokens("training"),
-            batch=None if self.batch is None else Decimal(repr(self.batch)),
-            cache_seconds=self.cache_seconds,
-            cache_minimum=self.cache_minimum,
-            usd_per_hour=self._dollars("hour"),
-            tflops=self.tflops,
-            gb_per_s=self.gb_per_s,
-            retires=None if self.retires is None else self.retires.isoformat(),
-            source=self.source,
-            as_of=None if self.as_of is None else self.as_of.isoformat(),
-        )
 
 
 def checked_keys(named: dict[str, Any], what: str) -> None:
