@@ -366,8 +366,8 @@ def references(folder: Path) -> list[Variant]:
 def capacities(folder: Path) -> list[Variant]:
     short = sorted(sizes(folder))
     random.Random(3).shuffle(short)
-    texts = [text for text, _ in short[:90]]
-    first = "Which is the first word of the message?"
+    size = dict(short[:90])  # how many people a message books for is easy
+    texts = list(size)
     return [
         beyond(
             "products",
@@ -388,9 +388,9 @@ def capacities(folder: Path) -> list[Variant]:
             "letters",
             "the letters of a message are counted",
             lambda text: str(letters(text)),
-            first_word,
+            size.__getitem__,
             "How many letters does the message have?",
-            first,
+            ASK_SIZE,
             texts,
         ),
         beyond(
@@ -422,9 +422,9 @@ def capacities(folder: Path) -> list[Variant]:
             "backwards",
             "the message's first three words backwards, letter by letter",
             lambda text: " ".join(text.split()[:3])[::-1],
-            first_word,
+            size.__getitem__,
             "Write the first three words of the message backwards, letter by letter.",
-            first,
+            ASK_SIZE,
             texts,
             tokens=16,
         ),
