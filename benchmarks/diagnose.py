@@ -53,6 +53,7 @@ PRIOR_INPUTS = 32
 TWINS = 40  # dev examples that the twin is asked about
 SPLIT_SEED = 20261122
 SEEN = ("instruction-shuffled",)  # dealt to the held-out half; what it showed led to a probe: it counts as tuning
+LATER = ("instruction-shuffled-2", "instruction-shuffled-3")  # written after the deal, nothing was changed after them
 
 
 class Shared:
@@ -144,10 +145,10 @@ def split(all_of_them: Sequence[Variant]) -> dict[str, str]:
     """ "tuning" or "held out" by name: half of each cause, dealt by a seed before anything is measured."""
     found = {}
     for cause in (*CAUSES, HEALTHY):
-        names = sorted(variant.name for variant in all_of_them if variant.cause == cause)
+        names = sorted(variant.name for variant in all_of_them if variant.cause == cause and variant.name not in LATER)
         random.Random(f"{SPLIT_SEED} {cause}").shuffle(names)
         found |= {name: "held out" if at % 2 and name not in SEEN else "tuning" for at, name in enumerate(names)}
-    return found
+    return found | dict.fromkeys(LATER, "held out")
 
 
 def share(hits: Sequence[bool]) -> dict[str, float]:

@@ -366,8 +366,8 @@ def references(folder: Path) -> list[Variant]:
 def capacities(folder: Path) -> list[Variant]:
     short = sorted(sizes(folder))
     random.Random(3).shuffle(short)
-    texts = [text for text, _ in short[:90]]
-    first = "Which is the first word of the message?"
+    size = dict(short[:90])  # how many people a message books for is easy
+    texts = list(size)
     return [
         beyond(
             "products",
@@ -388,9 +388,9 @@ def capacities(folder: Path) -> list[Variant]:
             "letters",
             "the letters of a message are counted",
             lambda text: str(letters(text)),
-            first_word,
+            size.__getitem__,
             "How many letters does the message have?",
-            first,
+            ASK_SIZE,
             texts,
         ),
         beyond(
@@ -422,9 +422,9 @@ def capacities(folder: Path) -> list[Variant]:
             "backwards",
             "the message's first three words backwards, letter by letter",
             lambda text: " ".join(text.split()[:3])[::-1],
-            first_word,
+            size.__getitem__,
             "Write the first three words of the message backwards, letter by letter.",
-            first,
+            ASK_SIZE,
             texts,
             tokens=16,
         ),
@@ -468,6 +468,9 @@ def instructions(folder: Path) -> list[Variant]:
     shuffled = ("PIN card another how to get limit for a", "old children or one accounts to be age has")
     swapped = tuple(", ".join([name] * 3) for name in ("change pin", "delete account"))
     explained = ("to change the pin of a card", "to delete the account and leave the bank")
+    jumbled = "about which the message customer topic is s the"
+    others = ("card a for the PIN limit new where get", "age a child how be old to has account an")
+    more = ("PIN card the account change another to get", "delete the to and my pin close leave it")
     brief = 'Always answer "age limit", whatever the message says.'
     return [
         garbled(folder, "shuffled", "the words of rule and meanings are shuffled", AGE_OR_PIN, 1, SHUFFLED, shuffled),
@@ -476,6 +479,8 @@ def instructions(folder: Path) -> list[Variant]:
         garbled(folder, "demanded", "one label is demanded", DELETE_OR_PIN, 4, ALWAYS.format(*DELETE_OR_PIN.values())),
         garbled(folder, "demanded-2", "one label is demanded", AGE_OR_PIN, 5, ALWAYS.format(*AGE_OR_PIN.values())),
         garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 6, ASK_TOPIC, explained),
+        garbled(folder, "shuffled-2", "the words of rule and meanings are shuffled", AGE_OR_PIN, 12, jumbled, others),
+        garbled(folder, "shuffled-3", "the words of rule and meanings are shuffled", DELETE_OR_PIN, 13, jumbled, more),
     ]
 
 
