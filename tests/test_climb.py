@@ -273,8 +273,9 @@ def test_the_plan_names_candidates_by_rung_and_model(tmp_path: Path) -> None:
 
 
 CLIMB = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it, and so would this
 sys.path[:0] = {path!r}
 from test_climb import script
 import luthier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from luthier.climb.fits import CannotFit, fitted
@@ -82,6 +83,7 @@ def why_it_misses(shop: Workshop, candidate: Candidate) -> dict[str, Any]:
     if known is None:
         subject.workdir.mkdir(parents=True, exist_ok=True)
         known = diagnosed(subject, shop.listen)
+        shutil.rmtree(subject.workdir, ignore_errors=True)
         if not known["failed"]:  # a failure may pass: then it is asked again
             shop.store.keep_measurement(key, known)
     return known
