@@ -275,7 +275,7 @@ def test_the_plan_names_candidates_by_rung_and_model(tmp_path: Path) -> None:
 CLIMB = """
 import signal, sys
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it, and so would this
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
 sys.path[:0] = {path!r}
 from test_climb import script
 import luthier
