@@ -19,7 +19,7 @@ PLAUSIBLE = (Decimal("0.005"), Decimal(600))
 
 def money(default: float | None, meaning: str) -> Any:
     """A key that holds a sum of dollars."""
-    return Field(default=default, ge=0, allow_inf_nan=False, description=meaning)
+    return Field(default=default, ge=0, le=1e12, allow_inf_nan=False, description=meaning)
 
 
 class PriceSection(Section):

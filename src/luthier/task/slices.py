@@ -51,7 +51,7 @@ class SliceTargetSection(Section):
     @classmethod
     def _proportion(cls, value: float) -> float:
         if not 0 < value < 1:
-            meant = f"did you mean {value / 100:g}?" if 1 < value < 100 else "choose for example 0.8"
+            meant = f"did you mean {value / 100:g}?" if 10 <= value < 100 else "choose for example 0.8"
             raise problem(f"{value:g} is not between 0 and 1", meant)
         return value
 

@@ -261,11 +261,15 @@ class OptionSection(Section):
         min_length=1,
         description="The model whose token prices count, as `luthier prices MODEL` knows it, or a `[price.NAME]`.",
     )
-    prompt_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Tokens it reads a request.")
-    prefix_tokens: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="How many of them are the same in every request."
+    prompt_tokens: float = Field(
+        default=0.0, ge=0, le=1e9, allow_inf_nan=False, description="Tokens it reads a request."
     )
-    output_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Tokens it writes a request.")
+    prefix_tokens: float = Field(
+        default=0.0, ge=0, le=1e9, allow_inf_nan=False, description="How many of them are the same in every request."
+    )
+    output_tokens: float = Field(
+        default=0.0, ge=0, le=1e9, allow_inf_nan=False, description="Tokens it writes a request."
+    )
     usd_per_request: float | None = money(None, "What a request costs besides tokens: a person's minutes, say.")
     accuracy: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="The share of right answers, as you know it."
@@ -291,6 +295,7 @@ class OptionSection(Section):
     seconds_per_request: float | None = Field(
         default=None,
         ge=0,
+        le=1e9,
         allow_inf_nan=False,
         description="How long that machine works on a request. Left out: it is always enough of a machine.",
     )
