@@ -93,8 +93,13 @@ def main() -> None:
         for line in (short.sentence, *short.flips, *(line for run in short.runs for line in steady(run))):
             print(line)
         rungs = {run.candidate.name: round(run.fit_seconds + run.race_seconds, 1) for run in short.runs if run.rows}
+        parts = {
+            "fit_s": {run.candidate.name: round(run.fit_seconds, 1) for run in short.runs if run.rows},
+            "guard_s": {run.candidate.name: run.guard["seconds"] for run in short.runs if run.guard},
+            "diagnosis_s": short.diagnosis.get("seconds"),
+        }
         figures = {**about, "demo": options.name, "chosen": short.chosen, "seconds": round(seconds, 1)}
-        print(json.dumps({**figures, "peak_gb": round(peak, 2), "rungs": rungs, "spend": short.spend}))
+        print(json.dumps({**figures, "peak_gb": round(peak, 2), "rungs": rungs, **parts, "spend": short.spend}))
         return
 
     whole = luthier.run(path, options=Options(all_rungs=True, exhaustive=True))

@@ -1,6 +1,6 @@
 """The diagnosis on planted causes: real data, the real model, one defect a task (planted.py makes them).
 
-    python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--show]
+    python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--again]
 
 DATA holds xquad/, restaurant8k/, banking77/ and piqa/. One example: the messages of bookings are taken out of the
 prompt and stand in documents only. "For how many people is the table of Davina Freedman?" is right 24 times of 34 with
@@ -22,7 +22,6 @@ import argparse
 import json
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -197,24 +196,18 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="where replies and findings are kept")
     parser.add_argument("--again", action="store_true", help="conclude anew from the replies that are kept")
     parser.add_argument("--twins", action="store_true", help="only the scores with and without the defect")
-    parser.add_argument("--pause", type=Path, help="wait between variants while this file exists")
     parser.add_argument("--results", type=Path, help="where to write the figures")
     options = parser.parse_args()
     about = describe("torch", "transformers", "sentence-transformers", "scikit-learn", "lancedb")
     everything = variants(options.data)
     halves = split(everything)
-    chosen = [
-        variant
-        for begins in options.only
-        for variant in everything
-        if variant.name.startswith(begins) and options.half in (None, halves[variant.name])
-    ][: options.limit]
+    named = [variant for begins in options.only for variant in everything if variant.name.startswith(begins)]
+    once = {variant.name: variant for variant in named if options.half in (None, halves[variant.name])}
+    chosen = list(once.values())[: options.limit]
     with tempfile.TemporaryDirectory() as scratch:
         shared = Shared(options.home or Path(scratch))
         rows = []
         for variant in chosen:
-            while options.pause is not None and options.pause.exists():
-                time.sleep(5)
             kept = shared.home / f"{variant.name}.json"
             if options.twins:
                 row = shared.measured(variant, twins_only=True)
