@@ -11,6 +11,7 @@ import torch
 from test_train_loop import RECIPE, data, interrupt, same_bits, stop_at
 from tiny_models import tiny_model, tiny_module
 
+from luthier.train.check import dev_scores
 from luthier.train.distil import distil, soft_labels
 from luthier.train.general import dev_part, general
 from luthier.train.loop import Tuned
@@ -39,7 +40,7 @@ def test_what_a_model_says_by_itself_is_the_same_for_a_seed(kept: Replay) -> Non
     assert again == kept
     assert other != kept
     texts = [row for row in kept.soft if row.labels_from == 1]
-    assert len(texts) > 25
+    assert len(texts) > 20
     assert len(kept.soft) > len(texts), "answers to general prompts too"
 
 
@@ -103,7 +104,9 @@ def test_with_replay_a_fine_tune_stays_nearer_to_its_base(tmp_path: Path, kept: 
     longer = replace(WITH, epochs=8)
     plain = tune(tmp_path / "plain", None, longer)
     replayed = tune(tmp_path / "replayed", kept, longer)
-    assert replayed.best.dev_nll < plain.best.dev_nll + 0.3, "it still learns the task"
+    _, untrained = dev_scores(tiny_module(), data()[1], RECIPE.pass_tokens, shared=False)
+    learnt, learnt_plainly = untrained - replayed.best.dev_nll, untrained - plain.best.dev_nll
+    assert learnt > 0.8 * learnt_plainly, "it still learns the task"
     assert away(replayed, tmp_path / "r") < 0.7 * away(plain, tmp_path / "p")
 
 

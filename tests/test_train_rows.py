@@ -140,8 +140,14 @@ def test_dev_is_checked_at_each_epochs_end(examples: int, checks: int) -> None:
 def test_the_checked_dev_examples_are_a_seeded_choice_in_their_order() -> None:
     dev = [Example(f"e{at:02}", "text", ("a",)) for at in range(50)]
     recipe = Recipe(dev_examples=20)
-    chosen = [example.id for example in recipe.dev_sample(dev, seed=1)]
+    chosen = [example.id for example in recipe.dev_sample(dev, answers=6, seed=1)]
     assert len(set(chosen)) == 20
-    assert chosen == sorted(chosen) == [example.id for example in recipe.dev_sample(dev, seed=1)]
-    assert chosen != [example.id for example in recipe.dev_sample(dev, seed=2)]
-    assert recipe.dev_sample(dev[:20], seed=1) == dev[:20]
+    assert chosen == sorted(chosen) == [example.id for example in recipe.dev_sample(dev, answers=6, seed=1)]
+    assert chosen != [example.id for example in recipe.dev_sample(dev, answers=6, seed=2)]
+    assert recipe.dev_sample(dev[:20], answers=6, seed=1) == dev[:20]
+
+
+def test_where_there_are_many_answers_fewer_examples_are_checked_but_never_too_few() -> None:
+    dev = [Example(f"e{at:03}", "text", ("a",)) for at in range(300)]
+    checked = {answers: len(Recipe().dev_sample(dev, answers=answers, seed=0)) for answers in (0, 2, 20, 77, 1000)}
+    assert checked == {0: 200, 2: 200, 20: 200, 77: 53, 1000: 32}

@@ -42,7 +42,7 @@ class Dpo:
     learns_from = ("preferences",)
     kinds = EVERY_KIND
     guarded = True
-    version = "1"
+    version = "2"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
@@ -74,7 +74,7 @@ class Dpo:
         rows = [
             Pair(*student.answers(Example(pair.id, pair.input, ()), (pair.chosen, pair.rejected))) for pair in pairs
         ]
-        dev_rows = [student.dev_row(example) for example in recipe.dev_sample(dev, seed=context.seed)]
+        dev_rows = student.checked(recipe, dev, context)
         tuned = prefer(
             student.base.module,
             rows,

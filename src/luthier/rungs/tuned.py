@@ -92,6 +92,11 @@ class Student:
         answers = self.labels or right
         return DevRow(self.answers(example, answers), tuple(answers.index(reference) for reference in right))
 
+    def checked(self, recipe: Recipe, dev: Sequence[Example], context: FitContext) -> tuple[DevRow, ...]:
+        """The dev rows that a training chooses its weights by."""
+        some = recipe.dev_sample(dev, answers=len(self.labels), seed=context.seed)
+        return tuple(self.dev_row(example) for example in some)
+
     def fitted(
         self, tuned: Tuned, recipe: Recipe, context: FitContext, *, checked: int, more: Mapping[str, Any] | None = None
     ) -> TunedPredictor:
@@ -148,7 +153,7 @@ class Lesson:
             student,
             recipe,
             tuple(student.row(example) for example in train),
-            tuple(student.dev_row(example) for example in recipe.dev_sample(dev, seed=context.seed)),
+            student.checked(recipe, dev, context),
         )
 
     def learnt(
@@ -271,7 +276,7 @@ class FineTune:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "4"
+    version = "5"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -11,6 +11,7 @@ import numpy as np
 
 from luthier.types import Example
 
+FEWEST_CHECKED = 32
 Method = Literal["lora", "dora", "qlora", "full"]
 
 
@@ -41,16 +42,20 @@ class Recipe:
     """Evenly spaced, the last one at the epoch's end. Each leaves a checkpoint, the best of which is returned."""
     dev_examples: int = 200
     """Dev examples that a check scores at most: a seeded choice, the same for all checks."""
+    dev_answers: int = 4096
+    """Answers that a check scores at most, over all those examples, but for 32 examples any number: where there are
+    many labels, a model that is still unsure is asked about nearly all of them."""
     replay: int = 0
     """Rows a step, beside the examples, of what the model said before it was fine-tuned (`train.replay`)."""
     pass_tokens: int = 512
     """Distinct tokens run at once at most (a longer example runs alone): bounds the memory, changes no gradient."""
 
-    def dev_sample(self, dev: Sequence[Example], *, seed: int) -> list[Example]:
-        """The dev examples that are checked, in their order."""
-        if len(dev) <= self.dev_examples:
+    def dev_sample(self, dev: Sequence[Example], *, answers: int, seed: int) -> list[Example]:
+        """The dev examples that are checked, in their order, where each has `answers` to choose from."""
+        count = min(self.dev_examples, max(FEWEST_CHECKED, self.dev_answers // max(1, answers)))
+        if len(dev) <= count:
             return list(dev)
-        chosen = np.random.default_rng(seed).choice(len(dev), self.dev_examples, replace=False)
+        chosen = np.random.default_rng(seed).choice(len(dev), count, replace=False)
         return [dev[index] for index in sorted(chosen)]
 
     def steps_per_epoch(self, examples: int) -> int:

@@ -23,7 +23,7 @@ from luthier.train.rows import TrainRow, train_row
 from luthier.types import Message, Request
 
 REPLAY = 1  # rows a step, beside 16 examples, where nobody says otherwise
-FEWEST_TEXTS, MOST_TEXTS, TEXT_TOKENS = 32, 128, 64
+FEWEST_TEXTS, MOST_TEXTS, TEXT_TOKENS = 24, 128, 32
 ANSWER_TOKENS = 48
 SHORTEST = 20  # letters of a text that is asked about
 # no prompt of `train.general` is among these
@@ -70,11 +70,11 @@ def replay_of(base: Any, *, draws: int = 0, seed: int, working: Working = lambda
     """What a local model says by itself: texts of its own and answers to general prompts, with its probabilities.
 
     `base` has what `train.guard.Tuned` says of a model, and `continued`. `draws`: how many rows a training will take;
-    it gets a quarter as many texts, within bounds, and as many answers about them: where texts prevailed, the words of
+    it gets a fifth as many texts, within bounds, and as many answers about them: where texts prevailed, the words of
     plain text stayed as they were, while chats moved and ended later. The same arguments give the same rows, within a
     process the same object.
     """
-    texts = min(MOST_TEXTS, max(FEWEST_TEXTS, draws // 4))
+    texts = min(MOST_TEXTS, max(FEWEST_TEXTS, draws // 5))
     key = (base.fingerprint, texts, seed)
     if key not in _made:
         _made.clear()  # one is enough: the fits of a forecast follow each other
