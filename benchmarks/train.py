@@ -166,6 +166,7 @@ def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[
             rows.append(
                 {"seed": seed, **row, "guard": forgot.answer, "suites": suites, "guard_seconds": forgot.seconds}
             )
+            print(json.dumps(rows[-1]), flush=True)  # a later seed may be interrupted
             text = suites[GENERAL_TEXT][1]
             print(
                 f"replay {replay}, seed {seed}: accuracy {row['accuracy']:.3f}, fitted in {row['fit_seconds']:.0f} s; "
@@ -201,6 +202,7 @@ def curve(folder: Path, minutes: float, scratch: Path) -> dict[str, Any]:
                     break
         _, row = fitted(spec, train[:size], dev, test, student, 0, scratch / str(size))
         points.append({"examples": size, **row})
+        print(json.dumps(points[-1]), flush=True)
         print(
             f"{size:6,} examples: accuracy {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {len(test)}, "
             f"fitted in {row['fit_seconds']:.0f} s",
