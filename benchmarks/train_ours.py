@@ -16,6 +16,7 @@ import torch.nn.functional as functional
 from transformers import AutoModelForCausalLM
 
 from luthier.train.check import dev_scores
+from luthier.train.job import Job
 from luthier.train.loop import Training
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
@@ -31,12 +32,12 @@ class Given(Training):
 
 
 def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    torch.set_num_threads(job["threads"])
-    module = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
-    rows = [TrainRow(tuple(row["input_ids"]), row["labels_from"]) for row in job["rows"]]
-    dev = [DevRow((TrainRow(tuple(row["input_ids"]), row["labels_from"]),), (0,)) for row in job["dev"]]
-    recipe = Recipe(**job["recipe"])
+    given = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    torch.set_num_threads(given["threads"])
+    module = AutoModelForCausalLM.from_pretrained(given["model"], dtype=torch.float32, local_files_only=True).eval()
+    rows = [TrainRow(tuple(row["input_ids"]), row["labels_from"]) for row in given["rows"]]
+    dev = [DevRow((TrainRow(tuple(row["input_ids"]), row["labels_from"]),), (0,)) for row in given["dev"]]
+    recipe = Recipe(**given["recipe"])
     ceilings = [ceiling(module, rows, recipe)]
     ticks: list[tuple[float, int, int]] = []
 
@@ -44,17 +45,9 @@ def main() -> None:
         if "loss" in text:
             ticks.append((time.perf_counter(), training.state.tokens, training.state.tokens_run))
 
-    training = Given(
-        module,
-        rows,
-        dev,
-        recipe,
-        job["seed"],
-        Path(job["scratch"]) / "training.pt",
-        "benchmark",
-        tick,
-    )
-    training.batches = job["batches"]
+    ordered = Job(recipe, dev, given["seed"], Path(given["scratch"]), "benchmark", working=tick)
+    training = Given(module, rows, ordered, "benchmark")
+    training.batches = given["batches"]
     training.run()
     (began, tokens, distinct), (ended, all_tokens, all_distinct) = ticks[0], ticks[-1]
     ceilings.append(ceiling(module, rows, recipe))

@@ -20,6 +20,7 @@ from luthier.rungs.lora import Lora
 from luthier.rungs.tuned import Student, TunedPredictor
 from luthier.testing import RungContract
 from luthier.train.adapter import adapted, put_weights, trainable
+from luthier.train.job import Job
 from luthier.train.loop import Tuned, step_examples
 from luthier.train.preference import Pair, prefer
 from luthier.train.rows import TrainRow, answer_rows
@@ -51,8 +52,7 @@ def pairs() -> list[Pair]:
 
 
 def preferred(workdir: Path, recipe: Any = QUICK, *, beta: float = 0.1, **more: Any) -> Tuned:
-    base = tiny_module()
-    return prefer(base, pairs(), data()[1], recipe, beta=beta, seed=0, workdir=workdir, base_fingerprint="tiny", **more)
+    return prefer(tiny_module(), pairs(), Job(recipe, data()[1], 0, workdir, "tiny", **more), beta=beta)
 
 
 def loglikelihood(module: Any, row: TrainRow) -> Any:
@@ -128,7 +128,7 @@ def test_a_pair_counts_once_however_a_step_is_cut_into_passes(tmp_path: Path) ->
 def test_it_needs_pairs_and_dev_examples(tmp_path: Path) -> None:
     for some, dev in (([], data()[1]), (pairs(), [])):
         with pytest.raises(DataError, match="there are no"):
-            prefer(tiny_module(), some, dev, QUICK, beta=0.1, seed=0, workdir=tmp_path, base_fingerprint="tiny")
+            prefer(tiny_module(), some, Job(QUICK, dev, 0, tmp_path, "tiny"), beta=0.1)
 
 
 # ---------------------------------------------------------------- the rung

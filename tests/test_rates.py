@@ -16,6 +16,7 @@ from luthier.rungs.lora import Lora
 from luthier.rungs.tuned import TunedPredictor
 from luthier.task.parse import parse
 from luthier.testing import RungContract
+from luthier.train.job import Job
 from luthier.train.loop import Tuned, fine_tune
 from luthier.train.rates import RATES, RateChoice, choose_rate
 from luthier.train.recipe import Recipe
@@ -37,7 +38,7 @@ class Trainer:
         if len(self.asked) == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((recipe.learning_rate, len(rows)))
-        return fine_tune(tiny_module(), rows, dev, recipe, seed=0, workdir=workdir, base_fingerprint="tiny")
+        return fine_tune(tiny_module(), rows, Job(recipe, dev, 0, workdir, "tiny"))
 
 
 def choose(workdir: Path, trainer: Trainer, rates: Sequence[float] = FOUR, **more: Any) -> RateChoice:

@@ -14,6 +14,7 @@ from tiny_models import tiny_model, tiny_module
 from luthier.train.check import dev_scores
 from luthier.train.distil import distil, soft_labels
 from luthier.train.general import dev_part, general
+from luthier.train.job import Job
 from luthier.train.loop import Tuned
 from luthier.train.replay import Replay, replay_of
 from luthier.types import GuardRules
@@ -28,9 +29,7 @@ def kept() -> Replay:
 
 def tune(workdir: Path, beside: Replay | None, recipe: Any = WITH, **more: Any) -> Tuned:
     rows, dev = data()
-    return distil(
-        tiny_module(), rows, dev, recipe, soft={}, seed=0, workdir=workdir, base_fingerprint="t", beside=beside, **more
-    )
+    return distil(tiny_module(), rows, Job(recipe, dev, 0, workdir, "t", **more), soft={}, beside=beside)
 
 
 def test_what_a_model_says_by_itself_is_the_same_for_a_seed(kept: Replay) -> None:
@@ -72,10 +71,10 @@ def test_a_model_is_not_moved_by_what_it_says_itself(tmp_path: Path, kept: Repla
     rows, dev = list(kept.soft)[:8], data()[1]
     recipe = replace(RECIPE, epochs=1, step_examples=8, weight_decay=0.0)
     soft = {row: kept.soft[row] for row in rows}
-    own = distil(tiny_module(), rows, dev, recipe, soft=soft, seed=0, workdir=tmp_path, base_fingerprint="t")
+    own = distil(tiny_module(), rows, Job(recipe, dev, 0, tmp_path, "t"), soft=soft)
     other = soft_labels(tiny_module(seed=3), rows)
     taught = dict(zip(rows, other, strict=True))
-    moved = distil(tiny_module(), rows, dev, recipe, soft=taught, seed=0, workdir=tmp_path / "o", base_fingerprint="t")
+    moved = distil(tiny_module(), rows, Job(recipe, dev, 0, tmp_path / "o", "t"), soft=taught)
     still, far = (sum(float(w.abs().sum()) for n, w in t.weights.items() if "lora_B" in n) for t in (own, moved))
     assert far > 0
     # AdamW's first step has the same size for any slope above its epsilon, 1e-8: rounding alone moves some weights

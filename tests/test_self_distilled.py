@@ -18,6 +18,7 @@ from luthier.rungs.base import Writing, conversation, instruction
 from luthier.rungs.self_distilled import MOST_SHOTS, SelfDistilled, _asked
 from luthier.testing import RungContract
 from luthier.train.adapter import write_adapter
+from luthier.train.job import Job
 from luthier.train.loop import fine_tune
 from luthier.train.rows import DevRow, train_row
 from luthier.types import Example, FitContext, Kind, Rung, Target, TaskSpec
@@ -44,7 +45,7 @@ def able() -> Any:
     recipe = replace(RECIPE, rank=16, alpha=32, epochs=8, step_examples=8, dev_checks_per_epoch=1, pass_tokens=512)
     kept = [DevRow((one,), (0,)) for one in rows[:24]]
     with tempfile.TemporaryDirectory() as folder:
-        tuned = fine_tune(model.module, rows, kept, recipe, seed=0, workdir=Path(folder), base_fingerprint="tiny")
+        tuned = fine_tune(model.module, rows, Job(recipe, kept, 0, Path(folder), "tiny"))
         write_adapter(Path(folder) / "adapter", tuned.weights, recipe, "tiny")
         return model.with_adapter(Path(folder) / "adapter")
 

@@ -28,6 +28,7 @@ from luthier.rungs.tuned import TunedPredictor
 from luthier.testing import RungContract
 from luthier.train.distil import KEPT, same_vocabulary, soft_labels
 from luthier.train.distil import distil as distil_rows
+from luthier.train.job import Job
 from luthier.train.loop import fine_tune
 from luthier.types import Extra, FitContext, Kind, Message, Predictor, Rung
 
@@ -190,7 +191,7 @@ def test_the_loss_is_the_cross_entropy_with_the_teacher_and_falls_to_its_entropy
     rows, dev = data()
     recipe = replace(QUICK, epochs=1, step_examples=100)
     some = dict(zip(rows[::2], soft_labels(tiny_module("qwen3", seed=3), rows[::2]), strict=True))
-    tuned = distil_rows(tiny_module(), rows, dev, recipe, soft=some, seed=0, workdir=tmp_path, base_fingerprint="t")
+    tuned = distil_rows(tiny_module(), rows, Job(recipe, dev, 0, tmp_path, "t"), soft=some)
     base, total = tiny_module(), 0.0
     with torch.no_grad():
         for row in rows:
@@ -209,8 +210,8 @@ def test_the_loss_is_the_cross_entropy_with_the_teacher_and_falls_to_its_entropy
                     )
                     total -= rest * math.log(others)
     assert tuned.losses[0] == pytest.approx(total / sum(row.labelled for row in rows), rel=1e-4)
-    plain = fine_tune(tiny_module(), rows, dev, recipe, seed=0, workdir=tmp_path / "p", base_fingerprint="t")
-    hard = distil_rows(tiny_module(), rows, dev, recipe, soft={}, seed=0, workdir=tmp_path / "h", base_fingerprint="t")
+    plain = fine_tune(tiny_module(), rows, Job(recipe, dev, 0, tmp_path / "p", "t"))
+    hard = distil_rows(tiny_module(), rows, Job(recipe, dev, 0, tmp_path / "h", "t"), soft={})
     assert hard.losses == pytest.approx(plain.losses, rel=1e-5)
 
 

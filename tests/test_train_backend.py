@@ -19,6 +19,7 @@ from luthier.models.local import LocalModel
 from luthier.rungs.tuned import Student
 from luthier.task import load_task
 from luthier.train import backend
+from luthier.train.job import Job
 from luthier.train.loop import Tuned
 from luthier.types import Event, Example, FitContext, Request, Training
 
@@ -26,7 +27,8 @@ from luthier.types import Event, Example, FitContext, Request, Training
 def run(workdir: Path, **more: Any) -> Tuned:
     rows, dev = data()
     given = {"rows": rows, "dev": dev, "recipe": RECIPE, "training": Training()} | more
-    return backend.fine_tune(tiny_module(), seed=0, workdir=workdir, base_fingerprint="tiny", **given)
+    job = Job(given["recipe"], given["dev"], 0, workdir, "tiny")
+    return backend.fine_tune(tiny_module(), given["rows"], job, given["training"])
 
 
 def test_on_a_cpu_the_loop_trains_unless_trl_is_asked_for(tmp_path: Path) -> None:
@@ -160,14 +162,6 @@ def test_a_model_that_was_saved_in_half_precision_is_trained_in_fp32(tmp_path: P
     assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
     rows, dev = data()
     for name in ("loop", "trl"):
-        tuned = backend.fine_tune(
-            model.module,
-            rows,
-            dev,
-            replace(RECIPE, epochs=1),
-            seed=0,
-            workdir=tmp_path / name,
-            base_fingerprint="half",
-            training=Training(name),  # type: ignore[arg-type]
-        )
+        job = Job(replace(RECIPE, epochs=1), dev, 0, tmp_path / name, "half")
+        tuned = backend.fine_tune(model.module, rows, job, Training(name))  # type: ignore[arg-type]
         assert {weight.dtype for weight in tuned.weights.values()} == {torch.float32}

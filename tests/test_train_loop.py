@@ -20,6 +20,7 @@ from luthier.models.chat import Chat
 from luthier.models.local import LocalModel
 from luthier.train.adapter import adapted, trainable, write_adapter
 from luthier.train.check import dev_scores
+from luthier.train.job import Job
 from luthier.train.loop import CHECKPOINT, Tuned, fine_tune
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow, answer_rows, train_row
@@ -51,8 +52,7 @@ def data() -> tuple[list[TrainRow], list[DevRow]]:
 
 def tune(workdir: Path, recipe: Recipe = RECIPE, *, seed: int = 0, module: Any = None, **more: Any) -> Tuned:
     rows, dev = data()
-    base = module or tiny_module()
-    return fine_tune(base, rows, dev, recipe, seed=seed, workdir=workdir, base_fingerprint="tiny", **more)
+    return fine_tune(module or tiny_module(), rows, Job(recipe, dev, seed, workdir, "tiny", **more))
 
 
 def same_bits(one: Tuned, other: Tuned) -> bool:
@@ -279,7 +279,7 @@ def test_training_needs_rows_and_dev_examples(tmp_path: Path) -> None:
     rows, dev = data()
     for some_rows, some_dev, missing in (([], dev, "training"), (rows, [], "dev")):
         with pytest.raises(DataError, match=f"no {missing} examples"):
-            fine_tune(tiny_module(), some_rows, some_dev, RECIPE, seed=0, workdir=tmp_path, base_fingerprint="tiny")
+            fine_tune(tiny_module(), some_rows, Job(RECIPE, some_dev, 0, tmp_path, "tiny"))
 
 
 def test_a_full_disk_is_a_clear_error_and_the_last_checkpoint_stays(tmp_path: Path, whole: Tuned) -> None:

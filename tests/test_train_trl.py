@@ -14,6 +14,7 @@ from tiny_models import tiny_module
 
 from luthier.errors import DataError, ModelError, StoreError
 from luthier.train import loop, trl
+from luthier.train.job import Job
 from luthier.train.loop import Tuned
 from luthier.train.plan import Plan
 from luthier.train.recipe import Recipe
@@ -26,9 +27,11 @@ ONE_STEP = replace(RECIPE, epochs=1, step_examples=18, dev_checks_per_epoch=1)
 
 def tune(run: Any, workdir: Path, recipe: Recipe = RECIPE, *, seed: int = 0, module: Any = None, **more: Any) -> Tuned:
     rows, dev = data()
-    more = {"rows": rows, "dev": dev} | more
-    base = module or tiny_module()
-    tuned: Tuned = run.fine_tune(base, recipe=recipe, seed=seed, workdir=workdir, base_fingerprint="tiny", **more)
+    rows, dev = more.pop("rows", rows), more.pop("dev", dev)
+    chosen = [more.pop("training")] if "training" in more else []  # the backend's own question
+    tuned: Tuned = run.fine_tune(
+        module or tiny_module(), rows, Job(recipe, dev, seed, workdir, "tiny", **more), *chosen
+    )
     return tuned
 
 

@@ -22,6 +22,7 @@ from luthier.errors import DataError
 from luthier.models.chat import Chat
 from luthier.rungs.dpo import Dpo
 from luthier.train import preference, trl_preference
+from luthier.train.job import Job
 from luthier.train.loop import Tuned
 from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
@@ -43,9 +44,10 @@ def dev_rows() -> list[DevRow]:
 
 
 def preferred(run: Any, workdir: Path, recipe: Recipe = QUICK, *, module: Any = None, **more: Any) -> Tuned:
-    given: dict[str, Any] = {"pairs": pairs(), "dev": dev_rows(), "beta": 0.1, "seed": 0} | more
-    base = module or tiny_module()
-    tuned: Tuned = run.prefer(base, recipe=recipe, workdir=workdir, base_fingerprint="tiny", **given)
+    given: dict[str, Any] = {"dev": dev_rows(), "seed": 0, "workdir": workdir, "base": "tiny"} | more
+    some, beta = given.pop("pairs", pairs()), given.pop("beta", 0.1)
+    chosen = [given.pop("training")] if "training" in given else []  # the backend's own question
+    tuned: Tuned = run.prefer(module or tiny_module(), some, Job(recipe, **given), *chosen, beta=beta)
     return tuned
 
 

@@ -75,19 +75,8 @@ class Dpo:
             Pair(*student.answers(Example(pair.id, pair.input, ()), (pair.chosen, pair.rejected))) for pair in pairs
         ]
         dev_rows = student.checked(recipe, dev, context)
-        tuned = prefer(
-            student.base.module,
-            rows,
-            dev_rows,
-            recipe,
-            seed=context.seed,
-            workdir=context.workdir,
-            base_fingerprint=student.base.fingerprint,
-            training=task.training,
-            beta=BETA,
-            start=start,
-            working=context.working,
-        )
+        job = student.job(recipe, dev_rows, context, start=start)
+        tuned = prefer(student.base.module, rows, job, task.training, beta=BETA)
         more: Mapping[str, Any] = {
             "starts from": "lora" if start is not None else "the student as it is",
             "pairs": len(rows),

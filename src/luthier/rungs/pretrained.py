@@ -74,17 +74,8 @@ class Pretrained:
         context.working("reading the documents")
         before = dev_scores(student.base.module, kept, self.reading.pass_tokens, shared=False)[1]
         reading = replace(self.reading, rank=self.recipe.rank, alpha=self.recipe.alpha)
-        read = fine_tune(
-            student.base.module,
-            blocks[held:],
-            kept,
-            reading,
-            seed=context.seed,
-            workdir=context.workdir / "reading",
-            base_fingerprint=student.base.fingerprint,
-            training=task.training,
-            working=context.working,
-        )
+        job = student.job(reading, kept, replace(context, workdir=context.workdir / "reading"))
+        read = fine_tune(student.base.module, blocks[held:], job, task.training)
         more: dict[str, Any] = {
             "documents": len(context.extra.documents),
             "tokens read": read.tokens,

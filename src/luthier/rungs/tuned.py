@@ -32,6 +32,7 @@ from luthier.types import Example, FitContext, Input, Message, Prediction, Reply
 
 if TYPE_CHECKING:
     from luthier.train.distil import Soft
+    from luthier.train.job import Job
     from luthier.train.loop import Tuned
     from luthier.train.replay import Replay
     from luthier.train.rows import DevRow, TrainRow
@@ -96,6 +97,14 @@ class Student:
         """The dev rows that a training chooses its weights by."""
         some = recipe.dev_sample(dev, answers=len(self.labels), seed=context.seed)
         return tuple(self.dev_row(example) for example in some)
+
+    def job(
+        self, recipe: Recipe, dev: Sequence[DevRow], context: FitContext, start: Mapping[str, Any] | None = None
+    ) -> Job:
+        """A training of the student, in the fit's workdir."""
+        from luthier.train.job import Job
+
+        return Job(recipe, dev, context.seed, context.workdir, self.base.fingerprint, start, context.working)
 
     def fitted(
         self, tuned: Tuned, recipe: Recipe, context: FitContext, *, checked: int, more: Mapping[str, Any] | None = None
@@ -216,34 +225,12 @@ class Lesson:
         from luthier.train.backend import check_rows, fine_tune
         from luthier.train.distil import distil
 
+        job = self.student.job(recipe, dev, context, start=start)
         if self.soft or beside is not None:
             check_rows(rows, dev, recipe)
-            return distil(
-                module,
-                rows,
-                dev,
-                recipe,
-                soft=self.soft,
-                seed=context.seed,
-                workdir=context.workdir,
-                base_fingerprint=self.student.base.fingerprint,
-                beside=beside,
-                start=start,
-                working=context.working,
-            )
-        return fine_tune(
-            module,
-            rows,
-            dev,
-            recipe,
-            seed=context.seed,
-            workdir=context.workdir,
-            base_fingerprint=self.student.base.fingerprint,
-            # TRL would load 4-bit weights in a way of its own
-            training=Training("loop") if recipe.method == "qlora" else wanted,
-            start=start,
-            working=context.working,
-        )
+            return distil(module, rows, job, soft=self.soft, beside=beside)
+        # TRL would load 4-bit weights in a way of its own
+        return fine_tune(module, rows, job, Training("loop") if recipe.method == "qlora" else wanted)
 
     def _beside(self, recipe: Recipe, context: FitContext) -> Replay | None:
         """What the student says by itself, to be learned beside the rows."""

@@ -2,87 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from luthier.errors import DataError
 from luthier.train import loop, preference
-from luthier.train.loop import Tuned, Working
+from luthier.train.job import Job
+from luthier.train.loop import Tuned
 from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 from luthier.types import Training
 
 
-def fine_tune(
-    module: Any,
-    rows: Sequence[TrainRow],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    training: Training,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
-) -> Tuned:
+def fine_tune(module: Any, rows: Sequence[TrainRow], job: Job, training: Training) -> Tuned:
     """Fine-tune where `training` says; what goes in, what comes out and what is raised is as in `loop.fine_tune`.
 
     Also raises DataError where the examples cannot teach anything, MissingExtra where TRL is needed and not installed,
     and what `worker.shared` raises.
     """
-    check_rows(rows, dev, recipe)
-    given: dict[str, Any] = {
-        "seed": seed,
-        "workdir": workdir,
-        "base_fingerprint": base_fingerprint,
-        "start": start,
-        "working": working,
-    }
+    check_rows(rows, job.dev, job.recipe)
     if chosen(training, module.device.type) == "loop":
-        return loop.fine_tune(module, rows, dev, recipe, **given)
+        return loop.fine_tune(module, rows, job)
     from luthier.train import trl, worker  # an optional extra
 
     if training.processes > 1:
-        return worker.shared(module, rows, dev, recipe, processes=training.processes, **given)
-    return trl.fine_tune(module, rows, dev, recipe, **given)
+        return worker.shared(module, rows, job, processes=training.processes)
+    return trl.fine_tune(module, rows, job)
 
 
-def prefer(
-    module: Any,
-    pairs: Sequence[Pair],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    training: Training,
-    beta: float,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
-) -> Tuned:
+def prefer(module: Any, pairs: Sequence[Pair], job: Job, training: Training, *, beta: float) -> Tuned:
     """Tune preferences where `training` says; what goes in, what comes out and what is raised: `preference.prefer`.
 
     Also raises MissingExtra where TRL is needed and not installed, and what `worker.shared` raises.
     """
-    given: dict[str, Any] = {
-        "seed": seed,
-        "workdir": workdir,
-        "base_fingerprint": base_fingerprint,
-        "beta": beta,
-        "start": start,
-        "working": working,
-    }
     if chosen(training, module.device.type) == "loop":
-        return preference.prefer(module, pairs, dev, recipe, **given)
+        return preference.prefer(module, pairs, job, beta=beta)
     from luthier.train import trl_preference, worker  # an optional extra
 
     if training.processes > 1:
-        return worker.shared(module, pairs, dev, recipe, processes=training.processes, **given)
-    return trl_preference.prefer(module, pairs, dev, recipe, **given)
+        return worker.shared(module, pairs, job, processes=training.processes, beta=beta)
+    return trl_preference.prefer(module, pairs, job, beta=beta)
 
 
 def check_rows(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe) -> None:

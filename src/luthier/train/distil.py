@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from luthier.errors import MissingExtra
-from luthier.train.loop import CHECKPOINT, LOOP, Training, Tuned, Working
-from luthier.train.recipe import Recipe
-from luthier.train.rows import DevRow, TrainRow
+from luthier.train.job import Job
+from luthier.train.loop import LOOP, Training, Tuned
+from luthier.train.rows import TrainRow
 from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
-from luthier.types import digest
 
 try:
     import torch
@@ -74,30 +72,17 @@ def soft_labels(module: Any, rows: Sequence[TrainRow]) -> list[Soft]:
 
 
 def distil(
-    module: Any,
-    rows: Sequence[TrainRow],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    soft: Mapping[TrainRow, Soft],
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    beside: Beside | None = None,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
+    module: Any, rows: Sequence[TrainRow], job: Job, *, soft: Mapping[TrainRow, Soft], beside: Beside | None = None
 ) -> Tuned:
     """As `train.loop.fine_tune`; rows that have soft labels learn those, all others their own tokens.
 
     The loss is the cross entropy with the teacher's probabilities, a mean over labelled tokens. A step also learns
     `recipe.replay` rows of `beside`, whose own mean is added to the step's: the losses told are without it.
     """
-    data = [[asdict(row) for row in some] for some in (rows, dev)]
+    job.check(rows)
     taught = [asdict(soft[row]) if row in soft else None for row in rows]
     kept = [] if beside is None else [(asdict(row), asdict(labels)) for row, labels in beside.soft.items()]
-    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
-    key = digest(LOOP, "distil", asdict(recipe), data, taught, kept, seed, base_fingerprint, begun)
-    training = Distilling(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working, start)
+    training = Distilling(module, rows, job, job.address(LOOP, "distil", taught, kept, learned=rows))
     training.soft, training.beside = soft, beside
     training.resume()
     training.run()
@@ -116,7 +101,7 @@ class Distilling(Training):
         taught = [self.soft.get(row) for row in rows]
         weights = [1.0 / sum(row.labelled for row in rows)] * len(rows)
         if self.beside is not None and self.recipe.replay:
-            kept = self.beside.of_step(self.state.step, self.recipe.replay, seed=self.seed)
+            kept = self.beside.of_step(self.state.step, self.recipe.replay, seed=self.job.seed)
             taught += [self.beside.soft[row] for row in kept]
             weights += [1.0 / sum(row.labelled for row in kept)] * len(kept)
             rows += kept

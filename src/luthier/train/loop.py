@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from luthier.errors import DataError, MissingExtra, ModelError, StoreError
+from luthier.errors import MissingExtra, ModelError, StoreError
 from luthier.train.adapter import adapted, put_weights, trainable, trained_weights
 from luthier.train.check import Check, best_of, dev_scores
+from luthier.train.job import Job
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
 from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
-from luthier.types import digest
 
 try:
     import torch
@@ -29,8 +29,6 @@ except ImportError as error:
 # changes whenever the same rows and recipe could give other weights: an older checkpoint is not resumed then
 LOOP = "loop-2"
 CHECKPOINT = "training.pt"
-
-Working = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -68,33 +66,17 @@ class _State:
     seconds: float = 0.0
 
 
-def fine_tune(
-    module: Any,
-    rows: Sequence[TrainRow],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
-) -> Tuned:
+def fine_tune(module: Any, rows: Sequence[TrainRow], job: Job) -> Tuned:
     """Train what the recipe trains of `module`, which itself stays as it is; return the best weights that a check saw.
 
-    It goes on from a checkpoint in `workdir` of the same rows, recipe, seed and base, and ends in the same bits as if
-    it had never been interrupted; there is one at each dev check, and Ctrl-C leaves one at the last whole step. `start`
-    are the weights of an earlier fine-tune by the same method to begin with: they are checked first, and come back
-    where training does no better. Errors: DataError without rows or dev examples; ModelError when the loss is no longer
-    a number (the last checkpoint stays); StoreError when a checkpoint cannot be written. Does not cover: several
-    machines, mixed precision.
+    It goes on from a checkpoint in the job's folder of the same rows, recipe, seed and base, and ends in the same bits
+    as if it had never been interrupted; there is one at each dev check, and Ctrl-C leaves one at the last whole step.
+    Weights to start from are checked first, and come back where training does no better. Errors: DataError without
+    rows or dev examples; ModelError when the loss is no longer a number (the last checkpoint stays); StoreError when a
+    checkpoint cannot be written. Does not cover: several machines, mixed precision.
     """
-    if not rows or not dev:
-        raise DataError(f"there are no {'dev' if rows else 'training'} examples", fix="a fine-tune needs both")
-    data = [[asdict(row) for row in some] for some in (rows, dev)]
-    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
-    key = digest(LOOP, asdict(recipe), data, seed, base_fingerprint, begun)
-    training = Training(module, rows, dev, recipe, seed, workdir / CHECKPOINT, key, working, start)
+    job.check(rows)
+    training = Training(module, rows, job, job.address(LOOP, learned=rows))
     training.resume()
     training.run()
     return training.result()
@@ -128,34 +110,25 @@ def step_examples(recipe: Recipe, examples: int, step: int, *, seed: int) -> lis
 class Training:
     """One fine-tune: the module under training, its optimizer, and how far it has come."""
 
-    def __init__(
-        self,
-        module: Any,
-        rows: Sequence[TrainRow],
-        dev: Sequence[DevRow],
-        recipe: Recipe,
-        seed: int,
-        checkpoint: Path,
-        key: str,
-        working: Working,
-        start: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.rows, self.dev, self.recipe, self.seed = rows, dev, recipe, seed
-        self.checkpoint, self.key, self.working = checkpoint, key, working
-        self.module = adapted(module, recipe, seed=seed)
-        self.started_from = start is not None
-        if start is not None:
-            put_weights(self.module, start, recipe.method)
+    def __init__(self, module: Any, rows: Sequence[TrainRow], job: Job, key: str) -> None:
+        """`key`: what a checkpoint must be of, to go on from it."""
+        self.rows, self.job, self.key = rows, job, key
+        self.dev, self.recipe = job.dev, job.recipe
+        self.checkpoint = job.workdir / CHECKPOINT
+        self.module = adapted(module, self.recipe, seed=job.seed)
+        self.started_from = job.start is not None
+        if job.start is not None:
+            put_weights(self.module, job.start, self.recipe.method)
         self.parameters = trainable(self.module)
         self.optimizer = torch.optim.AdamW(
             [parameter for _, parameter in self.parameters],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
         )
         self.note = why_not_shared(self.module, rows)
         if self.note is None:
             self.module.config._attn_implementation = ATTENTION
-        self.steps = recipe.epochs * recipe.steps_per_epoch(len(rows))
+        self.steps = self.recipe.epochs * self.recipe.steps_per_epoch(len(rows))
         self.started = time.perf_counter()
         self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
         self.state = _State()
@@ -183,7 +156,7 @@ class Training:
             if self.state.step == self.steps:
                 return
             self._step(self.state.step)
-            self.working(progress(self.state.losses, self.state.checks, self.dev), self.state.step, self.steps)
+            self.job.working(progress(self.state.losses, self.state.checks, self.dev), self.state.step, self.steps)
 
     def _checked(self) -> int:
         """The last step after which dev was checked."""
@@ -230,12 +203,12 @@ class Training:
         return loss
 
     def _order(self, step: int) -> list[int]:
-        return step_examples(self.recipe, len(self.rows), step, seed=self.seed)
+        return step_examples(self.recipe, len(self.rows), step, seed=self.job.seed)
 
     # ------------------------------------------------------------ dev checks
 
     def _check(self) -> None:
-        self.working("training, checking on dev", self.state.step, self.steps)
+        self.job.working("training, checking on dev", self.state.step, self.steps)
         accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
         losses = self.state.losses[self._checked() :]
         train_loss = float(np.mean(losses)) if losses else None
@@ -298,4 +271,4 @@ class Training:
         for name, parameter in self.parameters:
             parameter.data.copy_(content["adapter"][name])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.working(f"training, resumed after step {self.state.step}", self.state.step, self.steps)
+        self.job.working(f"training, resumed after step {self.state.step}", self.state.step, self.steps)

@@ -7,18 +7,16 @@ answer gained - what the rejected one gained)): ln 2 at the start, where nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from luthier.errors import DataError, MissingExtra
+from luthier.errors import MissingExtra
 from luthier.models.packing import common_prefix
-from luthier.train.loop import CHECKPOINT, LOOP, Training, Tuned, Working
-from luthier.train.recipe import Recipe
-from luthier.train.rows import DevRow, TrainRow
+from luthier.train.job import Job
+from luthier.train.loop import LOOP, Training, Tuned
+from luthier.train.rows import TrainRow
 from luthier.train.tree import fill, grow, label_logits
-from luthier.types import digest
 
 try:
     import torch
@@ -45,30 +43,14 @@ class Pair:
         return TrainRow((*self.chosen.input_ids, *self.rejected.input_ids[shared:]), self.chosen.labels_from)
 
 
-def prefer(
-    module: Any,
-    pairs: Sequence[Pair],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    beta: float,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
-) -> Tuned:
-    """Train `module` to prefer the chosen answers, from `start` on, which is also what it is held to.
+def prefer(module: Any, pairs: Sequence[Pair], job: Job, *, beta: float) -> Tuned:
+    """Train `module` to prefer the chosen answers, from the job's start on, which is also what it is held to.
 
     As `train.loop.fine_tune` in all else: resumable, deterministic, the best check returned (the start, where nothing
     does better). The steps' losses are means over their pairs. Errors: DataError without pairs or dev examples.
     """
-    if not pairs or not dev:
-        raise DataError(f"there are no {'dev examples' if pairs else 'pairs'}", fix="preference tuning needs both")
-    data = [[asdict(item) for item in some] for some in (pairs, dev)]
-    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
-    key = digest(LOOP, "preference", beta, asdict(recipe), data, seed, base_fingerprint, begun)
-    training = Preferring(module, pairs, dev, recipe, seed, workdir / CHECKPOINT, key, working, start, beta)
+    job.check(pairs, "pairs")
+    training = Preferring(module, pairs, job, job.address(LOOP, "preference", beta, learned=pairs), beta)
     training.resume()
     training.run()
     return training.result()
@@ -77,24 +59,11 @@ def prefer(
 class Preferring(Training):
     """A training whose examples are pairs. What the model says at first is computed once: the reference."""
 
-    def __init__(
-        self,
-        module: Any,
-        pairs: Sequence[Pair],
-        dev: Sequence[DevRow],
-        recipe: Recipe,
-        seed: int,
-        checkpoint: Path,
-        key: str,
-        working: Working,
-        start: Mapping[str, Any] | None,
-        beta: float,
-    ) -> None:
-        rows = [pair.together for pair in pairs]
-        super().__init__(module, rows, dev, recipe, seed, checkpoint, key, working, start)
+    def __init__(self, module: Any, pairs: Sequence[Pair], job: Job, key: str, beta: float) -> None:
+        super().__init__(module, [pair.together for pair in pairs], job, key)
         self.pairs, self.beta = pairs, beta
         self.started_from = True  # where no step does better, the start itself comes back
-        working("reading what the model prefers so far", 0, 0)
+        job.working("reading what the model prefers so far", 0, 0)
         self.reference = self._margins()
 
     def _margins(self) -> list[float]:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from luthier.errors import ModelError
-from luthier.train.loop import Tuned, Working
+from luthier.train.job import Working
+from luthier.train.loop import Tuned
 from luthier.train.recipe import Method, Recipe
 from luthier.train.rows import DevRow, TrainRow
 

@@ -7,7 +7,7 @@ that the loop begins with, and the recipe's own rates. It writes no word and tel
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from luthier.errors import MissingExtra, StoreError
 from luthier.models.quiet import quiet
 from luthier.train.adapter import adapted, frozen_copy, lora_config, put_weights, trained_weights
+from luthier.train.job import Job
 from luthier.train.loop import Tuned
 from luthier.train.plan import Plan, processes
 from luthier.train.recipe import Recipe
@@ -58,6 +59,11 @@ class Ours:
         return self.lr_scheduler
 
 
+def folder_of(job: Job, *parts: Any, learned: Sequence[Any]) -> Path:
+    """Where the trainer's checkpoints of this very training stand, by as many processes."""
+    return job.workdir / f"trl-{job.address(TRAINER, *parts, processes(), learned=learned)[:12]}"
+
+
 @contextmanager
 def kept_apart(folder: Path) -> Iterator[None]:
     """Nothing of what a trainer does to this process outlasts it, and a full disk is a StoreError."""
@@ -87,8 +93,9 @@ def trained(trainer: Any, watch: Watch) -> Tuned:
     return watch.result()
 
 
-def arguments(plan: Plan, recipe: Recipe, folder: Path, seed: int, *, on_cpu: bool) -> dict[str, Any]:
+def arguments(plan: Plan, job: Job, folder: Path, *, on_cpu: bool) -> dict[str, Any]:
     """What the configurations of all of TRL's trainers have in common."""
+    recipe = job.recipe
     return {
         "output_dir": str(folder),
         "max_steps": plan.steps,
@@ -99,7 +106,7 @@ def arguments(plan: Plan, recipe: Recipe, folder: Path, seed: int, *, on_cpu: bo
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip_norm,
         "optim": "adamw_torch",
-        "seed": seed,
+        "seed": job.seed,
         # what the trainer would do by itself: cut long rows, log elsewhere, and save by its own measure
         "max_length": None,
         "remove_unused_columns": False,
@@ -126,11 +133,12 @@ def on_one_device(arguments: Any) -> Any:
     return arguments
 
 
-def model_to_train(module: Any, recipe: Recipe, *, seed: int, start: Mapping[str, Any] | None) -> Any:
+def model_to_train(module: Any, job: Job) -> Any:
     """PEFT's own model, with the very weights that the loop begins with."""
-    mine = adapted(module, recipe, seed=seed)
-    if start is not None:
-        put_weights(mine, start, recipe.method)
+    recipe = job.recipe
+    mine = adapted(module, recipe, seed=job.seed)
+    if job.start is not None:
+        put_weights(mine, job.start, recipe.method)
     if recipe.method == "full":
         return _without_dropout(mine)
     weights = trained_weights(mine, recipe.method)

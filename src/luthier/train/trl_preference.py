@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from luthier.errors import DataError, MissingExtra
+from luthier.errors import MissingExtra
 from luthier.models.quiet import quiet
-from luthier.train.loop import Tuned, Working
+from luthier.train.job import Job
+from luthier.train.loop import Tuned
 from luthier.train.plan import Plan, processes, rank
 from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
-from luthier.train.rows import DevRow
 from luthier.train.trainer import (
-    TRAINER,
     Ours,
     arguments,
+    folder_of,
     kept_apart,
     model_to_train,
     on_one_device,
@@ -25,7 +23,6 @@ from luthier.train.trainer import (
     trained,
 )
 from luthier.train.watch import Watch
-from luthier.types import digest
 
 try:
     import torch
@@ -40,56 +37,31 @@ BLANK = [0, 0]  # the prompt of a pair whose answers are empty: whatever the mod
 NATS = 1e4  # a pair that is liked better than at first by so many nats / beta has no loss left, nor any slope
 
 
-def prefer(
-    module: Any,
-    pairs: Sequence[Pair],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
-    *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
-    beta: float,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
-) -> Tuned:
+def prefer(module: Any, pairs: Sequence[Pair], job: Job, *, beta: float) -> Tuned:
     """Train `module` to prefer the chosen answers by TRL's DPOTrainer; contract and errors as in `preference.prefer`.
 
     The pairs of each step are the loop's, and so is what the model is held to, so that the weights differ by rounding
     alone. Several processes, interrupts and limits are as in `trl.fine_tune`.
     """
-    if not pairs or not dev:
-        raise DataError(f"there are no {'dev examples' if pairs else 'pairs'}", fix="preference tuning needs both")
-    data = [[asdict(item) for item in some] for some in (pairs, dev)]
-    begun = {name: weight.numpy().tobytes() for name, weight in (start or {}).items()}
-    key = digest(TRAINER, "preference", beta, processes(), asdict(recipe), data, seed, base_fingerprint, begun)
-    folder, on_cpu = workdir / f"trl-{key[:12]}", module.device.type == "cpu"
+    job.check(pairs, "pairs")
+    folder, on_cpu = folder_of(job, "preference", beta, learned=pairs), module.device.type == "cpu"
     rows = [(pair.chosen.input_ids, pair.rejected.input_ids) for pair in pairs]
     # both answers are padded to the longest of a pass
     widths = [*(2 * max(map(len, both)) for both in rows), 2 * len(BLANK)]
-    plan = Plan.of(widths, recipe, seed=seed, processes=processes(), on_cpu=on_cpu)
+    plan = Plan.of(widths, job.recipe, seed=job.seed, processes=processes(), on_cpu=on_cpu)
     with kept_apart(folder):
-        model = model_to_train(module, recipe, seed=seed, start=start)
-        watch = Watch(
-            model,
-            [pair.together for pair in pairs],
-            dev,
-            recipe,
-            plan,
-            folder,
-            working,
-            tokens=plan.total([sum(map(len, both)) for both in rows]),
-            checked_first=True,  # where no step does better, the start itself comes back
-        )
-        working("reading what the model prefers so far", 0, 0)
+        model = model_to_train(module, job)
+        together = [pair.together for pair in pairs]
+        tokens = plan.total([sum(map(len, both)) for both in rows])
+        # where no step does better, the start itself comes back
+        watch = Watch(model, together, job, plan, folder, tokens, checked_first=True)
+        job.working("reading what the model prefers so far", 0, 0)
         trainer = _Trainer(
-            recipe=recipe,
+            recipe=job.recipe,
             plan=plan,
             model=model,
             args=on_one_device(
-                DPOConfig(
-                    **arguments(plan, recipe, folder, seed, on_cpu=on_cpu), beta=beta, precompute_ref_log_probs=True
-                )
+                DPOConfig(**arguments(plan, job, folder, on_cpu=on_cpu), beta=beta, precompute_ref_log_probs=True)
             ),
             train_dataset=_dataset(pairs),
             processing_class=padder(),

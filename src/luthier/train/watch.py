@@ -12,10 +12,10 @@ from typing import Any
 from luthier.errors import MissingExtra
 from luthier.train.adapter import trained_weights
 from luthier.train.check import Check, best_of, dev_scores
-from luthier.train.loop import Tuned, Working, diverged, progress
+from luthier.train.job import Job
+from luthier.train.loop import Tuned, diverged, progress
 from luthier.train.plan import Plan, processes, rank
-from luthier.train.recipe import Recipe
-from luthier.train.rows import DevRow, TrainRow
+from luthier.train.rows import TrainRow
 from luthier.train.tree import ATTENTION, why_not_shared
 
 try:
@@ -48,20 +48,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self,
         model: Any,
         rows: Sequence[TrainRow],
-        dev: Sequence[DevRow],
-        recipe: Recipe,
+        job: Job,
         plan: Plan,
         folder: Path,
-        working: Working,
-        *,
         tokens: int,
+        *,
         checked_first: bool,
     ) -> None:
-        self.model, self.dev, self.recipe, self.plan = model, dev, recipe, plan
-        self.folder, self.working = folder, working
+        """`tokens`: of the rows that the plan lays out; `checked_first`: what it starts from is a candidate too."""
+        self.model, self.job, self.plan, self.folder = model, job, plan, folder
+        self.dev, self.recipe = job.dev, job.recipe
         self.tokens, self.checked_first = tokens, checked_first
-        self.module = model if recipe.method == "full" else model.get_base_model()
-        self.check_steps = recipe.check_steps(len(rows))
+        self.module = model if self.recipe.method == "full" else model.get_base_model()
+        self.check_steps = self.recipe.check_steps(len(rows))
         self.note = why_not_shared(self.module, rows)
         self.state = _State()
         self.started = time.perf_counter()
@@ -91,7 +90,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if step in self.check_steps:
             self._check(step)
         self.moving = False
-        self.working(progress(self.state.losses, self.state.checks, self.dev), step, self.plan.steps)
+        self.job.working(progress(self.state.losses, self.state.checks, self.dev), step, self.plan.steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
         """The last of a checkpoint's files: one without it is torn, and not resumed."""
@@ -102,7 +101,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
     # ------------------------------------------------------------ dev checks
 
     def _check(self, step: int) -> None:
-        self.working("training, checking on dev", step, self.plan.steps)
+        self.job.working("training, checking on dev", step, self.plan.steps)
         accuracy, nll = self._dev_scores()
         since = self.state.checks[-1].step if self.state.checks else 0
         losses = self.state.losses[since:]
@@ -150,7 +149,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
                 continue
             self.state = _State(**{**kept, "checks": [Check(**check) for check in kept["checks"]]})
             step = len(self.state.losses)
-            self.working(f"training, resumed after step {step}", step, self.plan.steps)
+            self.job.working(f"training, resumed after step {step}", step, self.plan.steps)
             return str(path.parent)
         return None
 

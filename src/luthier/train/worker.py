@@ -22,7 +22,8 @@ from luthier import errors
 from luthier.errors import LuthierError, MissingExtra, ModelError
 from luthier.models.quiet import quiet
 from luthier.train.check import Check
-from luthier.train.loop import Tuned, Working
+from luthier.train.job import Job, Working
+from luthier.train.loop import Tuned
 from luthier.train.preference import Pair
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
@@ -41,47 +42,42 @@ SECONDS_TO_END = 20
 def shared(
     module: Any,
     learned: Sequence[TrainRow] | Sequence[Pair],
-    dev: Sequence[DevRow],
-    recipe: Recipe,
+    job: Job,
     *,
-    seed: int,
-    workdir: Path,
-    base_fingerprint: str,
     processes: int,
     beta: float | None = None,
-    start: Mapping[str, Any] | None = None,
-    working: Working = lambda _text, _done, _total: None,
 ) -> Tuned:
     """`trl.fine_tune`, or with `beta`, on pairs, `trl_preference.prefer`, in `processes` processes of this machine.
 
     Each is on a GPU of its own where there are any. Errors: those of the two, as the workers raise them; ModelError
     where they die of something else (what they said is in `worker.log` in the workdir).
     """
-    if recipe.method == "qlora":
+    if job.recipe.method == "qlora":
         raise ModelError(
             "QLoRA runs in one process", where="[training] processes", fix="remove `processes`, or use lora"
         )
+    workdir = job.workdir
     workdir.mkdir(parents=True, exist_ok=True)
-    working("handing the model to the workers", 0, 0)
+    job.working("handing the model to the workers", 0, 0)
     with quiet():
         module.save_pretrained(workdir / BASE)
-    if start is not None:
-        save_file(dict(start), workdir / START)
-    job = {
+    if job.start is not None:
+        save_file(dict(job.start), workdir / START)
+    content = {
         "model": str(workdir / BASE),
         "learned": [asdict(item) for item in learned],
         "beta": beta,
-        "dev": [asdict(row) for row in dev],
-        "recipe": asdict(recipe),
-        "seed": seed,
+        "dev": [asdict(row) for row in job.dev],
+        "recipe": asdict(job.recipe),
+        "seed": job.seed,
         "workdir": str(workdir),
-        "base_fingerprint": base_fingerprint,
-        "start": None if start is None else str(workdir / START),
+        "base": job.base,
+        "start": None if job.start is None else str(workdir / START),
         "cpu": module.device.type == "cpu",
     }
-    (workdir / JOB).write_text(json.dumps(job), encoding="utf-8")
+    (workdir / JOB).write_text(json.dumps(content), encoding="utf-8")
     (workdir / RESULT).unlink(missing_ok=True)
-    _run(workdir / JOB, processes, working)
+    _run(workdir / JOB, processes, job.working)
     return _result(workdir)
 
 
@@ -144,15 +140,15 @@ def _result(workdir: Path) -> Tuned:
 def main(path: Path) -> None:
     """What one worker does with a job file."""
     first = os.environ.get("RANK", "0") == "0"
-    job = json.loads(path.read_text("utf-8"))
-    workdir = Path(job["workdir"])
+    content = json.loads(path.read_text("utf-8"))
+    workdir = Path(content["workdir"])
 
     def working(*event: Any) -> None:
         if first:
             print(json.dumps({"working": event}), flush=True)  # noqa: T201  # the parent reads it
 
     try:
-        tuned = _tuned(job, workdir, working)
+        tuned = _tuned(content, workdir, working)
     except LuthierError as error:
         if first:
             told = {"error": (type(error).__name__, error.what, error.where, error.fix)}
@@ -165,28 +161,28 @@ def main(path: Path) -> None:
         (workdir / RESULT).write_text(json.dumps(told), encoding="utf-8")
 
 
-def _tuned(job: Mapping[str, Any], workdir: Path, working: Working) -> Tuned:
+def _tuned(content: Mapping[str, Any], workdir: Path, working: Working) -> Tuned:
     from luthier.train import trl, trl_preference  # an optional extra, which the parent may not even load
 
-    dev = [DevRow(tuple(_row(row) for row in item["rows"]), tuple(item["right"])) for item in job["dev"]]
-    recipe = Recipe(**job["recipe"])
-    given: dict[str, Any] = {
-        "seed": job["seed"],
-        "workdir": workdir,
-        "base_fingerprint": job["base_fingerprint"],
-        "start": None if job["start"] is None else load_file(job["start"]),
-        "working": working,
-    }
-    if job["beta"] is None:
-        return trl.fine_tune(_load(job), [_row(row) for row in job["learned"]], dev, recipe, **given)
-    pairs = [Pair(_row(pair["chosen"]), _row(pair["rejected"])) for pair in job["learned"]]
-    return trl_preference.prefer(_load(job), pairs, dev, recipe, beta=job["beta"], **given)
+    job = Job(
+        Recipe(**content["recipe"]),
+        [DevRow(tuple(_row(row) for row in item["rows"]), tuple(item["right"])) for item in content["dev"]],
+        content["seed"],
+        workdir,
+        content["base"],
+        start=None if content["start"] is None else load_file(content["start"]),
+        working=working,
+    )
+    if content["beta"] is None:
+        return trl.fine_tune(_load(content), [_row(row) for row in content["learned"]], job)
+    pairs = [Pair(_row(pair["chosen"]), _row(pair["rejected"])) for pair in content["learned"]]
+    return trl_preference.prefer(_load(content), pairs, job, beta=content["beta"])
 
 
-def _load(job: Mapping[str, Any]) -> Any:
-    device = "cpu" if job["cpu"] else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+def _load(content: Mapping[str, Any]) -> Any:
+    device = "cpu" if content["cpu"] else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     with quiet():
-        module = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True)
+        module = AutoModelForCausalLM.from_pretrained(content["model"], dtype=torch.float32, local_files_only=True)
     return module.to(device).eval()
 
 
