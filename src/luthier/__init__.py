@@ -21,7 +21,7 @@ The way of the data, which is the order of the folders; imports only point down 
     demo.py        real tasks that come from the package index
     screen.py      the live ladder
     cli.py         the command line: a command a stage
-    testing.py     public conformance suites
+    testing/       public conformance suites, one file a protocol
 """
 
 from __future__ import annotations

@@ -1,46 +1,21 @@
-"""Public conformance suites: inherit one, say how to make your implementation, and pytest runs the contract.
-
-    class TestMyModel(ModelContract):
-        def make_model(self) -> Model:
-            return MyModel()
-
-luthier's own models, rungs and scorers are tested by these very suites.
-"""
+"""The contract of a model."""
 
 from __future__ import annotations
 
 import json
-import math
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from luthier.rungs import load_predictor
 from luthier.types import (
     AnswersOneByOne,
-    Constraints,
-    Example,
-    FitContext,
-    Input,
-    Kind,
-    Label,
     Message,
-    MetricName,
     Model,
-    Prediction,
-    Predictor,
     Reply,
     Request,
-    Rung,
-    Score,
-    Scorer,
-    Target,
-    TaskSpec,
 )
 
 RECORD = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
@@ -300,170 +275,3 @@ def _json(text: str) -> object:
 
 def _prompt_tokens(reply: Reply) -> int:
     return reply.usage.fresh_tokens + reply.usage.cached_tokens + reply.usage.cache_write_tokens
-
-
-class RungContract(ABC):
-    """What every rung keeps: fitted on train and dev only, deterministic, and the same after save and load.
-
-    `kind` is the kind of the task it is tried on; inherit the suite once for each of the rung's kinds.
-    """
-
-    kind: Kind = "classification"
-
-    @abstractmethod
-    def make_rung(self) -> Rung: ...
-
-    @abstractmethod
-    def make_models(self) -> Mapping[str, Any]: ...
-
-    def make_task(self) -> tuple[TaskSpec, list[Example], list[Example]]:
-        """A small task of the kind: the spec, train and dev."""
-        words = {"animal": ("dog", "cat", "horse", "cow"), "number": ("two", "seven", "ninety", "many")}
-        texts = [(f"the {word} {at}", label) for at in range(3) for label, some in words.items() for word in some]
-        answers: Mapping[Kind, Callable[[str], tuple[str, ...]]] = {
-            "classification": lambda label: (label,),
-            "generation": lambda label: (f"about the {label}", label),
-            "extraction": lambda label: (json.dumps({"kind": label}),),
-        }
-        examples = [Example(f"e{at}", text, answers[self.kind](label)) for at, (text, label) in enumerate(texts)]
-        metrics: Mapping[Kind, MetricName] = {"generation": "exact_match", "extraction": "record_exact"}
-        spec = TaskSpec(
-            name="contract",
-            kind=self.kind,
-            instruction="Say which kind of thing this is about.",
-            labels=(Label("animal", "a living thing"), Label("number")) if self.kind == "classification" else (),
-            target=Target(metrics.get(self.kind, "accuracy"), 0.9),
-            constraints=Constraints(),
-            rungs=(self.make_rung().name,),
-            models={role: role for role in self.make_rung().roles},
-            max_tokens=0 if self.kind == "classification" else 6,
-            schema=RECORD if self.kind == "extraction" else None,
-        )
-        return spec, examples[:16], examples[16:]
-
-    def fitted(self, workdir: Path, models: Mapping[str, Any], seed: int = 0) -> Predictor:
-        spec, train, dev = self.make_task()
-        workdir.mkdir(parents=True, exist_ok=True)
-        context = FitContext(models, seed, workdir, "contract")
-        return self.make_rung().fit(spec, tuple(train), tuple(dev), context)  # as a climb has them: not to be changed
-
-    def inputs(self) -> list[Input]:
-        return ["the dog by the sea", "seven of them", "the cow 7", "ninety"]
-
-    def test_it_says_which_kinds_of_task_it_can_answer(self) -> None:
-        assert self.kind in self.make_rung().kinds
-
-    def test_one_prediction_for_each_input(self, tmp_path: Path) -> None:
-        predictor = self.fitted(tmp_path, self.make_models())
-        found = predictor.predict(self.inputs())
-        assert len(found) == len(self.inputs())
-        assert predictor.predict([]) == []
-        for prediction in found:
-            assert (prediction.output is None) == (prediction.error is not None)
-            labels = self.make_task()[0].label_names
-            assert prediction.output is None or not labels or prediction.output in labels
-
-    def test_predictions_stand_in_the_order_of_the_inputs(self, tmp_path: Path) -> None:
-        predictor = self.fitted(tmp_path, self.make_models())
-        forward, backward = predictor.predict(self.inputs()), predictor.predict(self.inputs()[::-1])
-        assert [p.output for p in forward] == [p.output for p in backward[::-1]]
-        # turned round twice, a batch looks right
-        alone = [prediction for each in self.inputs() for prediction in predictor.predict([each])]
-        assert [p.output for p in forward] == [p.output for p in alone], "another batch, another answer"
-
-    def test_a_saved_predictor_is_the_same_when_it_is_loaded(self, tmp_path: Path) -> None:
-        """With models of its own, in another place, and without the folder it was fitted in: as on another machine."""
-        predictor = self.fitted(tmp_path / "work", self.make_models())
-        inputs = [*self.inputs(), *(example.input for example in self.make_task()[2])]
-        expected = predictor.predict(inputs)
-        predictor.save(tmp_path / "saved")
-        saved = _files(tmp_path / "saved")
-        shutil.rmtree(tmp_path / "work", ignore_errors=True)
-        (tmp_path / "saved").rename(tmp_path / "moved")
-        loaded = load_predictor(tmp_path / "moved", self.make_models())
-        for one, other in zip(loaded.predict(inputs), expected, strict=True):
-            assert (one.output, one.error, one.citations) == (other.output, other.error, other.citations)
-        loaded.save(tmp_path / "again")
-        assert _files(tmp_path / "again") == saved
-
-    def test_the_same_seed_gives_the_same_bytes(self, tmp_path: Path) -> None:
-        for name in ("one", "two"):
-            self.fitted(tmp_path / f"work {name}", self.make_models()).save(tmp_path / name)
-        assert _files(tmp_path / "one") == _files(tmp_path / "two")
-
-    def test_what_fitting_chose_can_be_told_as_json(self, tmp_path: Path) -> None:
-        described = self.fitted(tmp_path, self.make_models()).describe()
-        assert json.loads(json.dumps(dict(described), allow_nan=False)) is not None
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found
-    return found
-
-
-class ScorerContract(ABC):
-    """What every scorer keeps: scores in [0, 1] with a reason, in order, and a failure is unscored, never a zero."""
-
-    @abstractmethod
-    def make_scorer(self) -> Scorer: ...
-
-    @abstractmethod
-    def right(self) -> tuple[Example, Prediction]:
-        """An example with a prediction that deserves a 1."""
-
-    @abstractmethod
-    def wrong(self) -> tuple[Example, Prediction]:
-        """An example with a prediction that deserves a 0."""
-
-    def _score(self, *pairs: tuple[Example, Prediction]) -> list[Score]:
-        scores = self.make_scorer().score([example for example, _ in pairs], [prediction for _, prediction in pairs])
-        assert len(scores) == len(pairs)
-        return scores
-
-    def test_right_is_one_and_wrong_is_zero_in_order(self) -> None:
-        assert [score.value for score in self._score(self.right(), self.wrong())] == [1.0, 0.0]
-        assert [score.value for score in self._score(self.wrong(), self.right())] == [0.0, 1.0]
-
-    def test_a_failed_prediction_is_unscored_and_says_why(self) -> None:
-        example, _ = self.right()
-        (score,) = self._score((example, Prediction(None, error="the prompt was too long")))
-        assert score.value is None
-        assert "too long" in score.reason
-
-    def test_a_failed_prediction_is_unscored_in_its_place(self) -> None:
-        failed = self.right()[0], Prediction(None, error="it failed")
-        scores = self._score(failed, self.right(), failed, self.wrong(), self.right(), failed)
-        assert [score.value for score in scores] == [None, 1.0, None, 0.0, 1.0, None]
-
-    def test_a_score_is_a_number_from_0_to_1_whatever_was_answered(self) -> None:
-        """Alone as in company: what else stands in a batch has no say."""
-        (example, prediction), known = self.right(), self.wrong()[1]
-        right, wrong = str(prediction.output), str(known.output)
-        odd = (
-            "",
-            " ",
-            "\n",
-            right * 2,
-            f"{right} {wrong}",
-            right[: len(right) // 2],
-            "nan",
-            "1e9",
-            "{",
-            "{}",
-            "\0",
-            "é🙂",
-        )
-        pairs = [(example, Prediction(text)) for text in (*odd, " ".join([wrong] * 200))]
-        scores = self._score(*pairs)
-        for pair, score in zip(pairs, scores, strict=True):
-            assert score.reason
-            assert score.value is None or (math.isfinite(score.value) and 0 <= score.value <= 1), score
-            assert self._score(pair)[0].value == score.value
-
-    def test_every_score_has_a_reason(self) -> None:
-        failed = self.right()[0], Prediction(None, error="it failed")
-        assert all(score.reason for score in self._score(self.right(), self.wrong(), failed))
-
-    def test_an_empty_batch_gives_no_scores(self) -> None:
-        assert self._score() == []
