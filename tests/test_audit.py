@@ -546,6 +546,31 @@ def test_the_command_tells_and_strict_fails(tmp_path: Path, capsys: pytest.Captu
     assert call("audit", str(project(tmp_path / "clean", colour_rows(300))), "--strict") == 0
 
 
+def test_a_page_is_never_written_over_what_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project(tmp_path, colour_rows(200), at_least=0.6)
+    page, data = tmp_path / "a.html", (tmp_path / "data.csv").read_bytes()
+    for _ in range(2):
+        assert call("audit", str(path), "--html", str(page)) == 0
+    assert call("audit", str(path), "--html", str(tmp_path / "data.csv")) == 2
+    assert "no page" in capsys.readouterr().err
+    assert (tmp_path / "data.csv").read_bytes() == data
+    for one, other in (("--mask", "--html"), ("--mask", "--review")):
+        assert call("audit", str(path), one, str(tmp_path / "x.csv"), other, str(tmp_path / "y.html")) == 2
+        assert "audit nothing" in capsys.readouterr().err
+        assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_review_holds_no_formulas(tmp_path: Path) -> None:
+    rows = [(f"=HYPERLINK({text})", label) for text, label in colour_rows(400)]
+    rows[5:20] = [(text, "warm" if label == "cold" else "cold") for text, label in rows[5:20]]
+    material = material_at(project(tmp_path, rows))
+    write_review(audit_of(material)[1], tmp_path / "review.csv")
+    with (tmp_path / "review.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines
+    assert all(line["input"].startswith("'=") for line in lines)
+
+
 def test_markup_in_the_data_stays_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script> the red house by the river"
     found = audit(project(tmp_path, [*colour_rows(100), (evil, "warm"), (evil, "warm")]), NO_LABELS)

@@ -50,8 +50,8 @@ def write_review(found: Suspects, path: Path) -> Written:
         rows.writerow(
             [
                 row.place,
-                row.id,
-                masked(text_of(row.input)),
+                _inert(masked(row.id)),
+                _inert(masked(text_of(row.input))),
                 row.reference,
                 each.suggested,
                 f"{each.of_suggested:.3f}",
@@ -60,6 +60,15 @@ def write_review(found: Suspects, path: Path) -> Written:
         )
     _write(path, text.getvalue().encode("utf-8-sig"))  # the mark tells spreadsheets that it is UTF-8
     return Written(path, len(found.suspects), 0)
+
+
+def _inert(text: str) -> str:
+    """A text as no spreadsheet takes it for a formula: inputs are other people's.
+
+    >>> _inert("=1+1"), _inert("a = 1")
+    ("'=1+1", 'a = 1')
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def check_free(path: Path) -> None:
