@@ -466,6 +466,50 @@ def test_a_review_that_does_not_fit_is_refused(tmp_path: Path, column: str, valu
         read_review(path, material)
 
 
+def test_a_correction_reaches_the_copies_of_its_row_and_is_not_outvoted_by_them(tmp_path: Path) -> None:
+    wrong = set(random.Random(2).sample(range(400), 20))
+    other = {"warm": "cold", "cold": "warm"}
+    rows = [(text, other[label] if at in wrong else label) for at, (text, label) in enumerate(colour_rows(400))]
+    rows = [*rows, *((text.upper(), label) for text, label in rows), *rows]
+    material = material_at(project(tmp_path, rows))
+    _, found = audit_of(material)
+    review = tmp_path / "review.csv"
+    write_review(found, review)
+    text = review.read_text(encoding="utf-8-sig")
+    with review.open("w", encoding="utf-8", newline="") as file:
+        lines = [dict(line, correct=line["suggested"]) for line in csv.DictReader(text.splitlines())]
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    written = apply_review(material, read_review(review, material), tmp_path / "corrected.csv")
+    assert written.changed == 3 * len(lines) >= 12
+    (tmp_path / "corrected.csv").replace(tmp_path / "data.csv")
+    assert not audit(tmp_path).of_kind("conflicts")
+    doubled = "\n".join([*text.splitlines()[:2], text.splitlines()[1]]).replace(",\n", ",warm\n") + "cold\n"
+    (tmp_path / "twice.csv").write_text(doubled, encoding="utf-8")
+    with pytest.raises(DataError, match="above"):
+        read_review(tmp_path / "twice.csv", material)
+
+
+def test_a_corrected_or_masked_copy_of_numbers_can_be_written(tmp_path: Path) -> None:
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    rows = [
+        {"text": text, "label": int(label == "warm"), "card": 4111111111111111 if at == 4 else at, "deep": [at]}
+        for at, (text, label) in enumerate(colour_rows(200))
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "data.parquet")
+    path = tmp_path / "luthier.toml"
+    path.write_text(TOML.format(data="", at_least=0.7).replace("data.csv", "data.parquet"), encoding="utf-8")
+    material = material_at(path)
+    apply_review(material, {3: str(1 - rows[2]["label"])}, tmp_path / "corrected.parquet")
+    corrected = parquet.read_table(tmp_path / "corrected.parquet")
+    assert corrected.schema == parquet.read_table(tmp_path / "data.parquet").schema
+    assert corrected.to_pylist()[2]["label"] == 1 - rows[2]["label"]
+    write_masked(material, tmp_path / "masked.parquet")
+    masked = parquet.read_table(tmp_path / "masked.parquet").to_pylist()
+    assert (masked[4]["card"], masked[5]["card"], masked[5]["deep"]) == ("[CARD]", "5", [5])
+
+
 def test_a_copy_keeps_its_format(tmp_path: Path) -> None:
     rows = [
         {"text": text, "label": label, "n": at, "deep": {"a": [1.0]}} for at, (text, label) in enumerate(private_rows())
@@ -500,6 +544,31 @@ def test_the_command_tells_and_strict_fails(tmp_path: Path, capsys: pytest.Captu
     assert call("audit", str(path), "--apply", "x.csv") == 2
     assert call("audit", str(path), "--mask", str(tmp_path / "data.csv")) == 2
     assert call("audit", str(project(tmp_path / "clean", colour_rows(300))), "--strict") == 0
+
+
+def test_a_page_is_never_written_over_what_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project(tmp_path, colour_rows(200), at_least=0.6)
+    page, data = tmp_path / "a.html", (tmp_path / "data.csv").read_bytes()
+    for _ in range(2):
+        assert call("audit", str(path), "--html", str(page)) == 0
+    assert call("audit", str(path), "--html", str(tmp_path / "data.csv")) == 2
+    assert "no page" in capsys.readouterr().err
+    assert (tmp_path / "data.csv").read_bytes() == data
+    for one, other in (("--mask", "--html"), ("--mask", "--review")):
+        assert call("audit", str(path), one, str(tmp_path / "x.csv"), other, str(tmp_path / "y.html")) == 2
+        assert "audit nothing" in capsys.readouterr().err
+        assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_review_holds_no_formulas(tmp_path: Path) -> None:
+    rows = [(f"=HYPERLINK({text})", label) for text, label in colour_rows(400)]
+    rows[5:20] = [(text, "warm" if label == "cold" else "cold") for text, label in rows[5:20]]
+    material = material_at(project(tmp_path, rows))
+    write_review(audit_of(material)[1], tmp_path / "review.csv")
+    with (tmp_path / "review.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines
+    assert all(line["input"].startswith("'=") for line in lines)
 
 
 def test_markup_in_the_data_stays_text(tmp_path: Path) -> None:

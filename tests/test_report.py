@@ -226,6 +226,17 @@ def test_long_inputs_are_cut_with_an_ellipsis_and_chats_are_told_as_turns() -> N
     assert shown["right"][1]["input"] == "system: be brief user: who?"
 
 
+def test_personal_data_is_masked_wherever_texts_of_examples_are_shown() -> None:
+    example = Example("max@example.org", "Call +44 20 7946 0958 or mail eve@example.org", ("a",))
+    rows = [row(example, answer) for answer in ("a", "b", "I mailed ivy@example.org", None)]
+    run = run_of(rows, fit={"prompt": "typical: mail kim@example.org"})
+    shown = summarise(facts([run], task([Label("a"), Label("b")])))
+    for text in (json.dumps(shown["candidates"]), html(shown), markdown(shown)):
+        for secret in ("max@", "7946", "eve@", "kim@", "ivy@"):
+            assert secret not in text, secret
+    assert shown["candidates"][0]["wrong"][0]["input"] == "Call [PHONE] or mail [EMAIL]"
+
+
 def test_the_narrowing_ends_in_the_estimate_of_the_verdict(summary: dict[str, Any]) -> None:
     for candidate in summary["candidates"]:
         points, estimate = candidate["narrowing"]["points"], candidate["estimate"]

@@ -100,6 +100,17 @@ def test_values_too_rare_to_be_compared_are_one_slice_together(tmp_path: Path) -
     assert [name_of(each) for each in found] == ["channel = web", "channel: any of 20 rarer values"]
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "N/A", "null", "-"])
+def test_words_for_a_missing_number_are_one_slice_beside_the_quarters(tmp_path: Path, word: str) -> None:
+    path = write(
+        tmp_path, '[slices]\ncolumns = ["channel"]', channel=lambda at: str(at) if at % 4 else ("", word)[at // 4 % 2]
+    )
+    found = [each for each in load_task(path).spec.slices.slices if each.column == "channel"]
+    assert len(found) == 5
+    assert name_of(found[-1]) == "channel is missing"
+    assert sum(each.population for each in found) == 200
+
+
 def test_a_chat_is_as_long_as_what_was_said_in_it() -> None:
     chat = Example("1", (Message("system", "x" * 900), Message("user", "hello")), ("a",))
     assert belongs(chat, Slice("length", high=5))

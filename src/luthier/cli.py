@@ -129,9 +129,15 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="With --apply: where to write the corrected copy.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look for what is wrong with the data. Nothing that exists is overwritten."""
+    """Look for what is wrong with the data. Nothing that exists is overwritten, but a page of before."""
     if (apply is None) != (out is None):
         raise SpecError("--apply and --out go together", where="luthier audit", fix="name both, or neither")
+    if sum((apply is not None, mask is not None, bool(strict or html is not None or review is not None))) > 1:
+        raise SpecError(
+            "--apply and --mask each write a copy and audit nothing",
+            where="luthier audit",
+            fix="give one of them alone, then audit the copy",
+        )
     if review is not None:
         reviews.check_free(review)
     with Ladder(_stderr()).watching() as telling:
@@ -145,10 +151,15 @@ def audit(
             material, note=lambda text: telling(Event("working", "audit", f"looking at the data, {text}"))
         )
     if review is not None:
-        _say(f"wrote {reviews.write_review(suspects, review).path}: fill in the column 'correct'")
+        named = reviews.write_review(suspects, review).rows
+        _say(
+            f"wrote {review}: {named:,} labels to check; fill in the column 'correct'"
+            if named
+            else f"wrote {review}, which is empty: {suspects.skipped or 'no label looks wrong'}"
+        )
     plain = found.plain()
     if html is not None:
-        _write_text(html, auditing.audit_html(plain))
+        _write(html, auditing.audit_html(plain))
     if as_json:
         _print_json(plain)
     else:
@@ -388,13 +399,6 @@ def _wrote(written: Sequence[reviews.Written], *, as_json: bool) -> None:
         print(f"wrote {each.path}: {each.rows:,} rows, {each.changed:,} of them changed")
 
 
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write: {error}", where=str(path), fix="choose another path") from error
-
-
 def _today() -> date:
     return datetime.now(UTC).date()
 
@@ -451,17 +455,18 @@ def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown:
         folder / f"{stem}.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
     }
     for path, text in texts.items():
-        _write(path, text)
+        _write(path, text, "luthier report --html elsewhere.html")
     return list(texts)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, fix: str = "choose another path") -> None:
+    """Write a page. Raises StoreError, also where something else than a page is there: it may be somebody's data."""
     try:
+        if path.is_file() and path.stat().st_size and not _is_page(path):
+            raise StoreError("it is there already, and no page", where=str(path), fix="choose another name")
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(
-            f"cannot write the report: {error}", where=str(path), fix="luthier report --html elsewhere.html"
-        ) from error
+        raise StoreError(f"cannot write: {error}", where=str(path), fix=fix) from error
 
 
 def file_name(task: str) -> str:
@@ -471,6 +476,12 @@ def file_name(task: str) -> str:
     ('question-routing', 'a-b-c', 'task')
     """
     return re.sub(r"[^\w.-]+", "-", task)[:80].strip(".-") or "task"
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(200).lstrip().lower()
+    return head.startswith((b"<!doctype html", b'{\n "report"')) or path.suffix.lower() == ".md"
 
 
 def _print_verdict(verdict: Verdict) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from luthier.audit.finding import Place
-from luthier.audit.material import Material
+from luthier.audit.material import Material, Row
 from luthier.audit.mislabelled import Suspects
 from luthier.audit.personal import find, masked
 from luthier.audit.shape import text_of
@@ -49,8 +50,8 @@ def write_review(found: Suspects, path: Path) -> Written:
         rows.writerow(
             [
                 row.place,
-                row.id,
-                masked(text_of(row.input)),
+                _inert(masked(row.id)),
+                _inert(masked(text_of(row.input))),
                 row.reference,
                 each.suggested,
                 f"{each.of_suggested:.3f}",
@@ -61,6 +62,15 @@ def write_review(found: Suspects, path: Path) -> Written:
     return Written(path, len(found.suspects), 0)
 
 
+def _inert(text: str) -> str:
+    """A text as no spreadsheet takes it for a formula: inputs are other people's.
+
+    >>> _inert("=1+1"), _inert("a = 1")
+    ("'=1+1", 'a = 1')
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def check_free(path: Path) -> None:
     """Raises StoreError where something is at the path already."""
     if path.exists():
@@ -68,16 +78,20 @@ def check_free(path: Path) -> None:
 
 
 def read_review(path: Path, material: Material) -> dict[Place, str]:
-    """The right label of each row whose `correct` was filled in. Raises DataError, which names the line.
+    """The right label of each row whose `correct` was filled in, and of its copies. Raises DataError, naming the line.
 
-    A row is the one that was reviewed only if its label is still what the review says it was: data that changed since
-    is an error, and so is a label that the data does not have.
+    A review has one row of each input. Copies of it with the same label are the same mistake: left as they are, they
+    would outvote the correction. A row is the one that was reviewed only if its label is still what the review says it
+    was: data that changed since is an error, and so are a label that the data does not have, and two answers to one.
     """
     table = read_table(path, Dialect("csv", delimiter=_delimiter(path)))
     for name in ("place", "label", _ABOUT):
         table.column(name, "the review")
     known = {str(row.place): row for row in material.rows}
     labels = {row.reference for row in material.rows}
+    alike: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for each in material.rows:
+        alike[each.source, each.form, each.reference].append(each)
     found: dict[Place, str] = {}
     for line in table.rows:
         correct = line.values[_ABOUT].strip()
@@ -97,9 +111,14 @@ def read_review(path: Path, material: Material) -> dict[Place, str]:
                 where=where,
                 fix=f"use one of {', '.join(sorted(labels)[:20])}, or correct the spelling",
             )
-        if correct != row.reference:
-            found[row.place] = correct
-    return found
+        for copy in alike[row.source, row.form, row.reference]:
+            if found.setdefault(copy.place, correct) != correct:
+                raise DataError(
+                    f"the input at {place!r} is corrected to {correct!r} here, and to {found[copy.place]!r} above",
+                    where=where,
+                    fix="decide for one of them",
+                )
+    return {place: correct for place, correct in found.items() if correct != known[str(place)].reference}
 
 
 def _delimiter(path: Path) -> str:
@@ -118,9 +137,26 @@ def apply_review(material: Material, corrections: Mapping[Place, str], path: Pat
         raise DataError("the review names rows of the test file", where="the review", fix="correct that file by hand")
 
     def correct(line: int, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, column: corrections[line]} if line in corrections else values
+        if line not in corrections:
+            return values
+        return {**values, column: _like(values[column], corrections[line])}
 
     return _copy(material, data.path, path, correct)
+
+
+def _like(before: Any, label: str) -> Any:
+    """A label as the file has it: a number or a truth value where that was one.
+
+    >>> _like(1, "0"), _like(True, "false"), _like("1", "0"), _like(1, "one")
+    (0, False, '0', 'one')
+    """
+    if isinstance(before, str) or not isinstance(before, bool | int | float):
+        return label
+    try:
+        after = json.loads(label)
+    except ValueError:
+        return label
+    return after if isinstance(after, bool | int | float) else label
 
 
 def write_masked(material: Material, path: Path) -> tuple[Written, ...]:
@@ -230,9 +266,23 @@ def _copy_parquet(source: Path, path: Path, change: Change) -> Written:
     before = table.to_pylist()
     after = [change(number, dict(values)) for number, values in enumerate(before, start=1)]
     buffer = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist(after, schema=table.schema), buffer)
+    columns = {field.name: _column([row[field.name] for row in after], field.type) for field in table.schema}
+    parquet.write_table(pyarrow.table(columns), buffer)
     _write(path, buffer.getvalue().to_pybytes())
     return Written(path, len(after), sum(one != other for one, other in zip(before, after, strict=True)))
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """A column of its old type; of text, where a change put a word among numbers."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values, type=kind)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        texts = [
+            value if value is None or isinstance(value, str) else json.dumps(value, default=str) for value in values
+        ]
+        return pyarrow.array(texts, type=pyarrow.string())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from luthier import stats
+from luthier.audit.personal import masked
 from luthier.evaluate import race
 from luthier.evaluate.scorers import Mean, metric
 from luthier.report.plain import shorten
@@ -94,18 +95,20 @@ def _spread(rows: Sequence[Row], key: Any) -> list[dict[str, Any]]:
 
 
 def _example(row: Row) -> dict[str, Any]:
+    """A row as the report shows it: reports are handed on, so that personal data is masked as the audit masks it."""
     return {
-        "id": row.example.id,
-        "input": shorten(text_of(row.example.input), LONGEST_INPUT),
-        "reference": shorten(" or ".join(row.example.references), LONGEST_TEXT),
-        "answer": shorten(answer_of(row), LONGEST_TEXT),
-        "reason": shorten(row.prediction.error or row.score.reason, LONGEST_REASON) + _cites(row),
+        "id": masked(row.example.id),
+        "input": shorten(masked(text_of(row.example.input)), LONGEST_INPUT),
+        "reference": shorten(masked(" or ".join(row.example.references)), LONGEST_TEXT),
+        "answer": shorten(masked(answer_of(row)), LONGEST_TEXT),
+        "reason": shorten(masked(row.prediction.error or row.score.reason), LONGEST_REASON) + _cites(row),
     }
 
 
 def _cites(row: Row) -> str:
     """Where the answer says it stands, in the documents."""
-    return f"; cites {shorten(', '.join(row.prediction.citations), LONGEST_REASON)}" if row.prediction.citations else ""
+    told = shorten(masked(", ".join(row.prediction.citations)), LONGEST_REASON)
+    return f"; cites {told}" if row.prediction.citations else ""
 
 
 def cited(run: EvalRun) -> dict[str, str]:
@@ -128,7 +131,8 @@ def confusions(rows: Sequence[Row]) -> dict[str, Any]:
         "top": [
             {
                 "reference": shorten(reference, LONGEST_ANSWER),
-                "answer": shorten(answer, LONGEST_ANSWER),
+                # a label is the task's own word; an answer that is none may repeat its input
+                "answer": shorten(answer if answer in scored else masked(answer), LONGEST_ANSWER),
                 "count": count,
                 "of": scored[reference],
             }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from luthier.audit.personal import masked
 from luthier.economics.measured import measured
 from luthier.report import auditing, evidence, forgetting, why
 from luthier.report.findings import label_rows, rows_of, split_sizes
@@ -400,7 +401,7 @@ def _fit(run: EvalRun | None) -> list[dict[str, Any]]:
     for key, value in ({**plain(run.fit), **evidence.cited(run)} if run else {}).items():
         if key in ("strengths tried", "loss by step"):  # drawn, not told
             continue
-        text = phrase(value)
+        text = masked(phrase(value))  # a prompt may quote training examples
         rows.append({"what": words(key), "value": text, "long": len(text) > LONG_TEXT or "\n" in text})
     return rows
 

@@ -23,6 +23,8 @@ QUANTILES = 4  # a length, or a column of numbers, is cut into quarters of the t
 MOST_VALUES = 20  # more values of one column than this are not told apart
 NUMBERS_FROM = 8  # different numbers from which on a column is an amount and no code
 FEWEST = 5
+# how programs write that a number is missing; none of them is a value beside amounts
+MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "nil", "<na>", "#n/a", "-", "?"))
 _DEFAULT = SliceRules()
 
 
@@ -185,6 +187,10 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _is_missing(text: str) -> bool:
+    return text.strip().casefold() in MISSING
+
+
 def name_of(part: Slice) -> str:
     """The slice as people read it.
 
@@ -196,6 +202,8 @@ def name_of(part: Slice) -> str:
     if part.by == "class":
         return f"class {part.values[0]}"
     if part.values:
+        if len(part.values) > 1 and all(map(_is_missing, part.values)):
+            return f"{part.column} is missing"
         if len(part.values) > 1:
             return f"{part.column}: any of {len(part.values)} rarer values"
         return f"{part.column} = {part.values[0]}" if part.values[0] else f"{part.column} is empty"
@@ -267,10 +275,11 @@ def _counted(parts: Sequence[Slice], test: Sequence[Example]) -> tuple[Slice, ..
 def _of_column(name: str, test: Sequence[Example], least: int) -> list[Slice]:
     """A slice for each value that is frequent enough, and one for the rest; quarters, where the values are amounts."""
     counts = Counter(dict(example.columns).get(name, "") for example in test)
-    numbers = [_number(value) for value in counts if value]
+    absent = tuple(sorted(filter(_is_missing, counts)))
+    numbers = [_number(value) for value in counts if value not in absent]
     if len(numbers) > NUMBERS_FROM and None not in numbers:
-        amounts = [float(value) for value in counts.elements() if value]
-        empty = [Slice("column", name, ("",))] if counts[""] else []
+        amounts = [float(value) for value in counts.elements() if value not in absent]
+        empty = [Slice("column", name, absent)] if absent else []
         return [*(Slice("column", name, low=low, high=high) for low, high in _parts(amounts)), *empty]
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     apart = [value for value in ranked[:MOST_VALUES] if counts[value] >= least]
