@@ -20,6 +20,8 @@ The way of the data, which is the order of the folders; imports only point down 
     release/       a measured predictor as files for other programs, each tested again
     demo.py        real tasks that come from the package index
     screen.py      the live ladder
+    printing.py    what the commands say on stdout
+    pages.py       a report as files beside the task
     cli.py         the command line: a command a stage
     testing/       public conformance suites, one file a protocol
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,18 +21,19 @@ from luthier.climb import STORE_FOLDER, Options, look_ahead, measure_latency, pl
 from luthier.climb import diagnose as find_out_why
 from luthier.errors import LuthierError, SpecError, StoreError
 from luthier.models import cache as responses
-from luthier.models.budget import Spent, spent_in
-from luthier.models.cache import ModelEntries, ResponseCache
+from luthier.models.budget import spent_in
+from luthier.models.cache import ResponseCache
+from luthier.pages import write_page, write_reports
+from luthier.printing import print_cache, print_forecast, print_json, print_release, print_verdict, print_written
 from luthier.release import export as exports
 from luthier.release.parity import Bar
 from luthier.report import auditing, receipt, render
 from luthier.report.calculator import calculate, page_numbers
-from luthier.report.diagnosing import diagnosis_lines, diagnosis_sentence
-from luthier.report.plain import count, interval, level, percent, plain
-from luthier.report.verdict import Verdict
+from luthier.report.diagnosing import diagnosis_lines
+from luthier.report.plain import plain
 from luthier.report.waiting import latency_sentence
 from luthier.report.why import masked_diagnosis
-from luthier.screen import Ladder, answers, print_table
+from luthier.screen import Ladder
 from luthier.store import Store
 from luthier.task import load_task
 from luthier.task.guess import propose
@@ -94,7 +93,7 @@ def init(
         _say(f"check this: {warning}")
     if as_json:
         guessed = {key: value for key, value in asdict(proposal).items() if key != "text"}
-        _print_json({"schema": 1, "path": str(output), **guessed})
+        print_json({"schema": 1, "path": str(output), **guessed})
         return
     for reason in proposal.reasons:
         print(reason)
@@ -144,9 +143,11 @@ def audit(
         telling(Event("working", "audit", "reading"))
         material = audits.material_at(task)
         if apply is not None and out is not None:
-            return _wrote([reviews.apply_review(material, reviews.read_review(apply, material), out)], as_json=as_json)
+            return print_written(
+                [reviews.apply_review(material, reviews.read_review(apply, material), out)], as_json=as_json
+            )
         if mask is not None:
-            return _wrote(reviews.write_masked(material, mask), as_json=as_json)
+            return print_written(reviews.write_masked(material, mask), as_json=as_json)
         found, suspects = audits.audit_of(
             material, note=lambda text: telling(Event("working", "audit", f"looking at the data, {text}"))
         )
@@ -159,9 +160,9 @@ def audit(
         )
     plain = found.plain()
     if html is not None:
-        _write(html, auditing.audit_html(plain))
+        write_page(html, auditing.audit_html(plain))
     if as_json:
-        _print_json(plain)
+        print_json(plain)
     else:
         print(auditing.audit_text(plain))
     raise typer.Exit(EXIT_NONE if strict and not found.passes() else EXIT_MEETS)
@@ -177,9 +178,9 @@ def report(
     """Render the last finished run again; nothing is measured."""
     folder = task if task.is_dir() else task.parent
     summary = _last_summary(task, folder)
-    paths = _reports(folder, summary, html, markdown)
+    paths = write_reports(folder, summary, html, markdown)
     if as_json:
-        _print_json(summary["verdict"])
+        print_json(summary["verdict"])
     else:
         print(summary["verdict"]["sentence"])
         print(f"report: {paths[0]}")
@@ -211,10 +212,10 @@ def cost(
         with Ladder(_stderr()).watching() as telling:
             latency = measure_latency(_load(task), listen=telling)
     if html is not None:
-        _write(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
+        write_page(html, render.calculator(found.name, found.run, found.told, page_numbers(found)))
         _say(f"page: {html}")
     if as_json:
-        _print_json(
+        print_json(
             {"schema": 1, "task": found.name, "run": found.run, **found.told, **({"latency": latency} if probe else {})}
         )
         return
@@ -238,13 +239,13 @@ def prices(
     book = receipt.book_of(economics, _today())
     if model == "hosts":
         if as_json:
-            _print_json({"schema": 1, "hosts": plain(book.hosts())})
+            print_json({"schema": 1, "hosts": plain(book.hosts())})
             return
         lines = receipt.host_lines(book.hosts(), book.today)
     else:
         found = book.model(model)
         if as_json:
-            _print_json({"schema": 1, **receipt.price_json(found, book.today)})
+            print_json({"schema": 1, **receipt.price_json(found, book.today)})
             return
         lines = receipt.price_lines(found, book.today)
     for line in lines:
@@ -280,9 +281,9 @@ def forecast(
     with Ladder(_stderr()).watching() as telling:
         found = look_ahead(loaded, rung, listen=telling)
     if as_json:
-        _print_json({"schema": 1, "task": loaded.spec.name, **found})
+        print_json({"schema": 1, "task": loaded.spec.name, **found})
     else:
-        _print_forecast(found)
+        print_forecast(found)
 
 
 @app.command()
@@ -303,7 +304,7 @@ def diagnose(
     with Ladder(_stderr()).watching() as telling:
         found = masked_diagnosis(find_out_why(loaded, rung, listen=telling))
     if as_json:
-        _print_json({"schema": 1, "task": loaded.spec.name, **found})
+        print_json({"schema": 1, "task": loaded.spec.name, **found})
         return
     for line in diagnosis_lines(found):
         print(line)
@@ -313,7 +314,7 @@ def diagnose(
 def keys(as_json: JsonFlag = False) -> None:
     """Print what each key of luthier.toml means."""
     if as_json:
-        _print_json({"schema": 1, "keys": [asdict(key) for key in every_key()]})
+        print_json({"schema": 1, "keys": [asdict(key) for key in every_key()]})
     else:
         print(configuration_markdown(), end="")
 
@@ -343,13 +344,13 @@ def cache(
         totals = {"entries": sum(each.entries for each in found), "bytes": sum(each.bytes for each in found)}
         spent = asdict(spent_in(folder))
         models = [asdict(each) for each in found]
-        _print_json(
+        print_json(
             {"schema": 1, "path": str(replies.path), **totals, "purged": purged, "models": models, "spent": spent}
         )
         return
     if purge:
         print(f"deleted {purged:,} replies")
-    _print_cache(found, spent_in(folder))
+    print_cache(found, spent_in(folder))
 
 
 @app.command("export")
@@ -384,19 +385,10 @@ def export_command(
     with Ladder(_stderr()).watching() as telling:
         release = exports.export(loaded, out, settings, telling)
     if as_json:
-        _print_json({"schema": 1, "folder": str(release.folder), "passed": release.passed, **release.manifest})
+        print_json({"schema": 1, "folder": str(release.folder), "passed": release.passed, **release.manifest})
     else:
-        _print_release(release)
+        print_release(release)
     raise typer.Exit(EXIT_MEETS if release.passed else EXIT_NONE)
-
-
-def _wrote(written: Sequence[reviews.Written], *, as_json: bool) -> None:
-    if as_json:
-        files = [{"path": str(each.path), "rows": each.rows, "changed": each.changed} for each in written]
-        _print_json({"schema": 1, "files": files})
-        return
-    for each in written:
-        print(f"wrote {each.path}: {each.rows:,} rows, {each.changed:,} of them changed")
 
 
 def _today() -> date:
@@ -435,111 +427,15 @@ def _run(task: Task, options: Options, *, as_json: bool) -> None:
     with ladder.watching():
         verdict = run(task, options=options, listen=ladder)
     if as_json:
-        _print_json(verdict.to_dict())
+        print_json(verdict.to_dict())
     else:
-        _print_verdict(verdict)
-    paths = _reports(task.folder, verdict.to_summary(), None, None)
+        print_verdict(verdict)
+    paths = write_reports(task.folder, verdict.to_summary(), None, None)
     if not as_json:
         print(f"report: {paths[0]}")
     if verdict.outcome is Outcome.NOT_MEASURED:  # no rung is bad here: something is missing, and the reasons say what
         raise typer.Exit(EXIT_USER)
     raise typer.Exit(EXIT_MEETS if verdict.outcome is Outcome.MEETS else EXIT_NONE)
-
-
-def _reports(folder: Path, summary: dict[str, Any], html: Path | None, markdown: Path | None) -> list[Path]:
-    """Write the report as HTML, Markdown and JSON beside the task; the paths written."""
-    stem = f"{file_name(summary['verdict']['task'])}-report"
-    texts = {
-        html or folder / f"{stem}.html": render.html(summary),
-        markdown or folder / f"{stem}.md": render.markdown(summary),
-        folder / f"{stem}.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False),
-    }
-    for path, text in texts.items():
-        _write(path, text, "luthier report --html elsewhere.html")
-    return list(texts)
-
-
-def _write(path: Path, text: str, fix: str = "choose another path") -> None:
-    """Write a page. Raises StoreError, also where something else than a page is there: it may be somebody's data."""
-    try:
-        if path.is_file() and path.stat().st_size and not _is_page(path):
-            raise StoreError("it is there already, and no page", where=str(path), fix="choose another name")
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write: {error}", where=str(path), fix=fix) from error
-
-
-def file_name(task: str) -> str:
-    """A task's name as the beginning of a file name, whatever it holds.
-
-    >>> file_name("question-routing"), file_name("../a b/c"), file_name("//")
-    ('question-routing', 'a-b-c', 'task')
-    """
-    return re.sub(r"[^\w.-]+", "-", task)[:80].strip(".-") or "task"
-
-
-def _is_page(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(200).lstrip().lower()
-    return head.startswith((b"<!doctype html", b'{\n "report"')) or path.suffix.lower() == ".md"
-
-
-def _print_verdict(verdict: Verdict) -> None:
-    console = answers()
-    print_table(console, verdict.candidates, verdict.task.target, verdict.chosen)
-    console.print()
-    console.print(verdict.sentence, style="bold")
-    if verdict.diagnosis:
-        console.print(f"  why: {diagnosis_sentence(verdict.diagnosis)}")
-    for line in verdict.costs.get("sentences", ()):
-        console.print(line)
-    for flip in verdict.flips:
-        console.print(f"  {flip}.")
-    if any(each["worse"] for each in verdict.slices.get("compared", ())):
-        console.print(f"  {verdict.slices['sentences'][0]}")
-    for step in verdict.costs.get("next_steps", ()):
-        console.print(f"  next: {step['sentence']}.")
-    for change in verdict.changes:
-        console.print(f"  since the last run: {change}.")
-
-
-def _print_release(release: exports.Release) -> None:
-    for each in release.exports:
-        gate = each.gate
-        lost = f"; score lost {interval(asdict(gate.lost))}, {level(gate.margin)} allowed" if gate.lost else ""
-        same = f"; same answers {interval(asdict(gate.agreement))}" if gate.agreement else ""
-        print(f"{each.format}: {gate.result}, {gate.reason} ({gate.n} examples{same}{lost})")
-        print(f"  {each.folder}{'' if each.released else '  NOT A RELEASE'}")
-    for name, reason in release.left_out.items():
-        print(f"{name}: not made: {reason}")
-    print(f"manifest: {release.folder / 'manifest.json'}")
-
-
-def _print_forecast(found: dict[str, Any]) -> None:
-    by_size: dict[int, list[str]] = {}
-    for point in found["points"]:
-        by_size.setdefault(point["examples"], []).append(percent(point["score"]))
-    print(f"{found['candidate']}: {found['metric']} by training examples")
-    for size, scores in by_size.items():
-        print(f"  {count(size):>9}  {' and '.join(scores)} on dev")
-    for each in found["ahead"]:
-        chance = percent(each["reaches_target"])
-        print(
-            f"  {count(each['examples']):>9}  {interval(each)} expected; reaches the target with {chance} probability"
-        )
-    print()
-    for sentence in found["sentences"]:
-        print(sentence)
-
-
-def _print_cache(found: Sequence[ModelEntries], spent: Spent) -> None:
-    for each in found:
-        usage = each.usage
-        tokens = usage.fresh_tokens + usage.cached_tokens + usage.cache_write_tokens + usage.output_tokens
-        print(f"{each.model}: {each.entries:,} replies, {each.bytes / 1e6:.1f} MB, {tokens:,} tokens, to {each.newest}")
-    print(f"{sum(each.entries for each in found):,} replies in all")
-    if spent.tokens:
-        print(f"remote models took {spent.tokens:,} tokens and ${spent.usd:.4f} so far, in all runs of this folder")
 
 
 def _stderr() -> Console:
@@ -548,10 +444,6 @@ def _stderr() -> Console:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _version(wanted: bool) -> None:
