@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--replay", nargs="+", type=int, default=[1], help="with --seeds: rows a step of replay, each")
     parser.add_argument("--curve", type=Path, help="score banking77 by the number of examples instead: its folder")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the curve may take")
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="its numbers of examples")
     parser.add_argument("--save", type=Path, help="also write the figures to this file, beside what is there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -71,12 +72,16 @@ def main() -> None:
         if options.seeds:
             name, found = "seeds", seeds(options.seeds, options.replay, Path(scratch))
         elif options.curve:
-            name, found = "curve", curve(options.curve, options.minutes, Path(scratch))
+            name, found = "curve", curve(options.curve, options.sizes, options.minutes, Path(scratch))
         else:
             name, found = "speed", speed(options, Path(scratch))
     figures |= found | {"load_after": round(os.getloadavg()[0], 2)}
     if options.save is not None:
         kept = json.loads(options.save.read_text("utf-8")) if options.save.is_file() else {}
+        if name == "curve":  # a curve may be measured by and by
+            measured = {point["examples"] for point in figures["points"]}
+            earlier = [point for point in kept.get(name, {}).get("points", []) if point["examples"] not in measured]
+            figures["points"] = sorted([*earlier, *figures["points"]], key=lambda point: point["examples"])
         options.save.parent.mkdir(parents=True, exist_ok=True)
         options.save.write_text(json.dumps({**kept, name: figures}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: figures}))
@@ -184,13 +189,13 @@ def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[
     return found
 
 
-def curve(folder: Path, minutes: float, scratch: Path) -> dict[str, Any]:
+def curve(folder: Path, sizes: Sequence[int], minutes: float, scratch: Path) -> dict[str, Any]:
     """Accuracy on banking77 by the number of examples, as far as the minutes go; one seed, two epochs."""
     began = time.perf_counter()
     spec, train, dev, test = banking(folder / "banking77")
     student = catalog.open_model(MODEL)
     points: list[dict[str, Any]] = []
-    for size in sorted({min(size, len(train)) for size in SIZES}):
+    for size in sorted({min(size, len(train)) for size in sizes}):
         left = 60 * minutes - (time.perf_counter() - began)
         if points:
             last = points[-1]
@@ -201,14 +206,14 @@ def curve(folder: Path, minutes: float, scratch: Path) -> dict[str, Any]:
                 if size < 1.2 * last["examples"]:
                     break
         _, row = fitted(spec, train[:size], dev, test, student, 0, scratch / str(size))
-        points.append({"examples": size, **row})
+        points.append({"examples": size, "threads": torch.get_num_threads(), **row})
         print(json.dumps(points[-1]), flush=True)
         print(
             f"{size:6,} examples: accuracy {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {len(test)}, "
             f"fitted in {row['fit_seconds']:.0f} s",
             flush=True,
         )
-        if points[-1]["examples"] not in SIZES and size < len(train):
+        if points[-1]["examples"] not in sizes and size < len(train):
             break
     minutes_used = (time.perf_counter() - began) / 60
     return {"labels": len(spec.labels), "train": len(train), "minutes": round(minutes_used, 1), "points": points}
