@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from luthier.models.scripted import ScriptedModel
 from luthier.report.calculator import calculate
 from luthier.report.verdict import decide
 from luthier.task import load_task
-from luthier.types import Candidate, Constraints, Economics, Outcome, Target
+from luthier.types import Candidate, Constraints, Economics, Outcome, Price, Target
 
 TODAY = date(2026, 11, 22)
 NUMBERS = """
@@ -425,3 +426,49 @@ def test_the_sections_without_economics_are_errors(tmp_path: Path) -> None:
     path.write_text(base, encoding="utf-8")
     with pytest.raises(SpecError, match=r"no \[economics\] section"):
         calculate(path, today=TODAY)
+
+
+# ---------------------------------------------------------------- figures as people write them
+
+AS_WRITTEN = [
+    ("economics.monthly_requests=300,000", "monthly_requests = 300000"),
+    ("economics.monthly_requests=300.000", "write 300000 if a point parts thousands, else 300"),
+    ("economics.monthly_requests=1 250 000", "monthly_requests = 1250000"),
+    ("economics.monthly_requests=many", "write a number such as 300000"),
+    ("economics.horizon_months=1 year", "such as 12"),
+    ("economics.usd_per_error=€0.05", "usd_per_error = 0.05"),
+    ("economics.usd_per_error=0,05", "usd_per_error = 0.05"),
+    ("economics.growth_per_month=20 %", "growth_per_month = 0.2"),
+    ("economics.discount_per_year=8", "discount_per_year = 0.08 for 8 %"),
+    ("option.prompt.accuracy=90", "accuracy = 0.9 for 90 %"),
+    ("price.ft-mini.retires='2026-11-30'", "retires = 2026-11-30"),
+    ("price.ft-mini.currency='€'", 'currency = "EUR"'),
+    ("price.ft-mini.cached_input=0.00003", "is the unit the same"),
+    ("price.ft-mini.cache_write=300", "is the unit the same"),
+    ("economics.monthly_requests=0.4", "fewer than one"),
+    ("economics.monthly_requests=1e300", "more than anybody has"),
+    ("economics.requests_range=[1e-300, 1e300]", "is no range"),
+    ("economics.peak=1e300", "less than or equal to"),
+    ("economics.utilisation=1e-300", "greater than or equal to"),
+    ("economics.active_hours=1e-300", "greater than or equal to"),
+    ("economics.months_between_changes=1e-300", "more than one a day"),
+    ("economics.replicas=1000000000000", "less than or equal to"),
+    ("economics.deployment_days={prompt=1e300}", "is no amount"),
+    ("economics.error_by_class={a=1e308}", "is no amount"),
+    ("option.tuned.training_tokens=1e300", "less than or equal to"),
+    ("option.tuned.days=1e308", "less than or equal to"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), AS_WRITTEN, ids=[change for change, _ in AS_WRITTEN])
+def test_figures_as_people_write_them_are_answered_with_how_to_write_them(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        calculate(numbers_at(tmp_path), [change], today=TODAY)
+    assert says in str(caught.value)
+
+
+def test_a_cached_token_that_is_stated_to_be_free_is_free() -> None:
+    free = Price("m", input=Decimal(1), cached_input=Decimal(0), output=Decimal(2))
+    assert Book.of([free], TODAY).model("m").rates.cached_input == 0

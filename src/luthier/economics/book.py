@@ -204,7 +204,9 @@ def _owned(own: Price, listed: ModelPrices | None) -> ModelPrices:
     """Prices as luthier.toml says them; how the cache works is the listed model's, where there is one."""
     assert own.input is not None
     assert own.output is not None
-    rates = Rates(own.input, own.cached_input or own.input, own.cache_write or own.input, own.output)
+    # 0 is a price, too: what is read from a cache may be free
+    read, write = (own.input if each is None else each for each in (own.cached_input, own.cache_write))
+    rates = Rates(own.input, read, write, own.output)
     kept = own.cached_input is not None
     origin = _origin(own)
     cache_found: Cache | None = None
