@@ -18,13 +18,13 @@ from test_climb import TOML, models, task_at
 import luthier
 from luthier.economics.book import Book
 from luthier.economics.measured import Measured, measured
-from luthier.economics.ways import Setting, nothing, raced_way
+from luthier.economics.ways import Setting, nothing, raced_way, ways
 from luthier.errors import SpecError
 from luthier.models.scripted import ScriptedModel
 from luthier.report.calculator import calculate
 from luthier.report.verdict import decide
 from luthier.task import load_task
-from luthier.types import Candidate, Constraints, Economics, Outcome, Price, Target
+from luthier.types import Candidate, Constraints, Economics, Option, Outcome, Price, Target
 
 TODAY = date(2026, 11, 22)
 NUMBERS = """
@@ -44,13 +44,13 @@ prompt_tokens = 300
 output_tokens = 50
 labels = 1000
 training_tokens = 1050000
-training_model = "gpt-4o-mini"
+training_model = "mini-base"
 {host}
 [price."gpt-4.1-mini"]
 input = 0.40
 output = 1.60
 
-[price.gpt-4o-mini]
+[price.mini-base]
 training = 3.00
 
 [price.ft-mini]
@@ -472,3 +472,82 @@ def test_figures_as_people_write_them_are_answered_with_how_to_write_them(
 def test_a_cached_token_that_is_stated_to_be_free_is_free() -> None:
     free = Price("m", input=Decimal(1), cached_input=Decimal(0), output=Decimal(2))
     assert Book.of([free], TODAY).model("m").rates.cached_input == 0
+
+
+# ---------------------------------------------------------------- what would have made the wrong way the cheapest
+
+
+def test_a_price_by_label_counts_for_what_was_only_stated_too() -> None:
+    by_label = {"rare": 3.0}
+    found = measured(
+        eval_run([1.0] * 90 + [0.0] * 10, references=["common"] * 90 + ["rare"] * 10), Target("accuracy", 0.5), None
+    )
+    assert found is not None
+    economics = Economics(
+        monthly_requests=1_000,
+        usd_per_error=0.02,
+        error_by_class=by_label,
+        options=(Option("stated", usd_per_request=0.01, accuracy=0.9),),
+    )
+    raced, stated, nothing_done = ways([found], Setting.of(economics, TODAY))
+    each = 0.9 * 0.02 + 0.1 * 3.0
+    assert raced.error_usd == pytest.approx(0.1 * 3.0)
+    assert stated.error_usd == pytest.approx(0.1 * each), "as the labels are asked for: nobody knows which it misses"
+    assert nothing_done.error_usd == pytest.approx(each)
+
+
+def test_prices_by_label_count_for_nothing_until_a_run_has_measured_labels(tmp_path: Path) -> None:
+    found = calculate(
+        numbers_at(tmp_path), ["economics.error_by_class={urgent=3}", "option.prompt.accuracy=0.9"], today=TODAY
+    )
+    assert found.told["counts_errors"] is False
+    assert any("error_by_class counts once a run" in line for line in found.told["not_counted"])
+
+
+def test_a_price_for_a_label_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    path = priced_task(tmp_path, MONEY.replace("usd_per_error", "error_by_class = {spma = 3}\nusd_per_error"))
+    with pytest.raises(SpecError, match="'spma' is no label of this task"):
+        luthier.run(load_task(path), models=models())
+
+
+def test_an_option_may_not_have_the_name_of_a_rung(tmp_path: Path) -> None:
+    path = priced_task(tmp_path, MONEY + '[option."lora@smollm2-135m"]\nusd_per_request = 1\n')
+    with pytest.raises(SpecError, match="has the name of a rung"):
+        load_task(path)
+
+
+def test_a_model_that_is_shut_down_may_not_be_chosen_and_a_fine_tune_ends_with_its_base(tmp_path: Path) -> None:
+    path = numbers_at(tmp_path)
+    gone = calculate(path, ["option.prompt.model='claude-sonnet-4-20250514'"], today=TODAY).told
+    assert {way["name"]: way["excluded"] for way in gone["ways"]}["prompt"] == "its model was shut down on 2026-06-15"
+    assert gone["cheapest"] == "tuned"
+    based = calculate(path, ["option.tuned.training_model='gpt-4o-mini'"], today=TODAY)
+    assert based.calculation.way("tuned").retires == pytest.approx(53 / 30.4375)
+    (pair,) = based.told["break_even"]
+    assert "shut down" in pair["reason"], "3.2 months to pay back, and the base is gone after 1.7"
+
+
+def test_an_unknown_machine_is_an_error_before_anything_is_priced_on_it(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="'azure' is no machine with a known price"):
+        calculate(numbers_at(tmp_path), ["economics.host='azure'"], today=TODAY)
+
+
+def test_ways_that_cost_the_same_share_the_probability(tmp_path: Path) -> None:
+    path = tmp_path / "luthier.toml"
+    same = "".join(f"[option.{name}]\nusd_per_request = 0.1\n" for name in "ab")
+    path.write_text(f"[economics]\nmonthly_requests = 1000\n{same}", encoding="utf-8")
+    found = calculate(path, today=TODAY).told
+    assert [way["p_cheapest"]["value"] for way in found["ways"] if way["p_cheapest"]] == [0.5, 0.5]
+
+
+def test_prices_that_fall_by_nearly_all_in_a_year_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    found = calculate(numbers_at(tmp_path), ["economics.price_fall_per_year=0.99"], today=TODAY)
+    assert max(found.calculation.draws["price fall"]) <= 0.99
+
+
+def test_another_target_than_the_runs_is_said(tmp_path: Path) -> None:
+    path = priced_task(tmp_path)
+    luthier.run(load_task(path), models=models())
+    assert not any("judged by" in line for line in calculate(path, today=TODAY).told["warnings"])
+    moved = calculate(path, ["target.at_least=0.99"], today=TODAY).told["warnings"]
+    assert any("and luthier.toml says accuracy of at least 99 %" in line for line in moved)

@@ -90,6 +90,13 @@ class Book:
             )
         return Decimal(row["usd_per_million"]), _of_row(row)
 
+    def shutdown(self, name: str) -> tuple[date | None, Origin | None]:
+        """The day on which a model is shut down, as far as somebody knows it, and who says so."""
+        own = self.own.get(name)
+        if own is not None and own.retires is not None:
+            return date.fromisoformat(own.retires), _origin(own)
+        return _shutdown(name)
+
     # ------------------------------------------------------------ machines
 
     def host(self, name: str) -> HostPrice:
@@ -244,8 +251,15 @@ def _with_tables(prices: ModelPrices, name: str, own: Price | None) -> ModelPric
         prices = replace(prices, training=Decimal(row["usd_per_million"]), training_origin=_of_row(row))
     if own is not None and own.retires is not None:
         return replace(prices, retires=date.fromisoformat(own.retires), retires_origin=_origin(own))
-    for provider in _table("shutdowns").values():
-        for known in (name, prices.model):
-            if known in provider["models"]:
-                return replace(prices, retires=provider["models"][known], retires_origin=_of_row(provider))
+    for known in (name, prices.model):
+        day, origin = _shutdown(known)
+        if day is not None:
+            return replace(prices, retires=day, retires_origin=origin)
     return prices
+
+
+def _shutdown(name: str) -> tuple[date | None, Origin | None]:
+    for provider in _table("shutdowns").values():
+        if name in provider["models"]:
+            return provider["models"][name], _of_row(provider)
+    return None, None

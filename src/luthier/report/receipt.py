@@ -35,8 +35,8 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     """Everything that `luthier cost` prints: the ways, break-even, what flips it, what it rests on."""
     shared = f", {told['tasks']} tasks on the same machines" if told["tasks"] > 1 else ""
     changes = told["months_between_changes"]
-    rhythm = f", the task changes every {changes:g} month{'s' if changes != 1 else ''}" if changes else ""
-    asked = f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars"
+    rhythm = f", the task changes every {_months(changes)}" if changes else ""
+    asked = f"{count(told['monthly_requests'])} requests a month, {_months(told['horizon_months'])}, US dollars"
     lines = [f"{asked}{shared}{rhythm}", ""]
     lines += _ways(told)
     lines += ["", *told["sentences"]]
@@ -53,6 +53,10 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
         if told[key]:
             lines += ["", f"{title}:", *(f"  {line}" for line in told[key])]
     return lines
+
+
+def _months(months: float) -> str:
+    return f"{months:g} month{'s' if months != 1 else ''}"
 
 
 def _ways(told: Mapping[str, Any]) -> list[str]:

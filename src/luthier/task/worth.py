@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -385,9 +386,16 @@ def checked_keys(named: dict[str, Any], what: str) -> None:
 
 
 def check_worth(
-    economics: EconomicsSection | None, options: dict[str, OptionSection], prices: dict[str, PriceSection]
+    economics: EconomicsSection | None,
+    options: dict[str, OptionSection],
+    prices: dict[str, PriceSection],
+    rungs: Sequence[str] = (),
 ) -> None:
-    """What the three sections have to say together."""
+    """What the three sections have to say together; `rungs` may not lend an option their names: two ways would share
+    one."""
+    for name in options:
+        if name.partition("@")[0] in rungs:
+            raise problem(f"[option.{name}] has the name of a rung", f'give it another one: [option."my-{name}"]')
     checked_keys(options, "an option")
     checked_keys(prices, "a price")
     today = [name for name, option in options.items() if option.today]
