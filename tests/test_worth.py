@@ -551,3 +551,52 @@ def test_another_target_than_the_runs_is_said(tmp_path: Path) -> None:
     assert not any("judged by" in line for line in calculate(path, today=TODAY).told["warnings"])
     moved = calculate(path, ["target.at_least=0.99"], today=TODAY).told["warnings"]
     assert any("and luthier.toml says accuracy of at least 99 %" in line for line in moved)
+
+
+# ---------------------------------------------------------------- what a reader is told
+
+
+def test_numbers_alone_need_no_file_and_a_missing_one_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "luthier.toml"
+    assert call("cost", str(path)) == 2
+    assert "monthly_requests = 300000" in capsys.readouterr().err
+    changes = ["economics.monthly_requests=3e5", "option.a.usd_per_request=0.1"]
+    assert call("cost", str(path), *(part for change in changes for part in ("--set", change))) == 0
+    out = capsys.readouterr().out
+    assert "Over 12 months, a costs $360,000" in out
+    assert "do nothing" not in out, "it costs nothing where wrong answers have no price, and that says nothing"
+    assert not path.exists()
+
+
+def test_a_break_even_is_told_with_its_spread_and_with_what_is_in_it(tmp_path: Path) -> None:
+    changes = ["economics.usd_per_error=0.02", "option.prompt.accuracy=0.9", "option.tuned.accuracy=0.9"]
+    (pair,) = calculate(numbers_at(tmp_path), changes, today=TODAY).told["break_even"]
+    low, high = (pair["quantiles"][key]["value"] for key in ("p10", "p90"))
+    assert low < pair["months"] < high
+    assert f"({low:.1f} months to {high:.1f} months in 8 of 10 cases)" in pair["sentence"]
+    assert "from the draws" in pair["sentence"]
+    (worse,) = calculate(numbers_at(tmp_path), [*changes, "option.tuned.accuracy=0.8"], today=TODAY).told["break_even"]
+    assert worse["reason"] == "it costs $441.00 more a month, wrong answers included"
+
+
+def test_prices_of_what_is_no_answering_model_say_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, says in (
+        ("smollm2-135m", "costs by the hour"),
+        ("text-embedding-3-small", "embedding_model"),
+    ):
+        assert call("prices", name) == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert "did you mean" not in err
+    assert call("prices", "claude-sonnet-4-20250514") == 0
+    assert "was shut down on 2026-06-15" in capsys.readouterr().out
+    assert call("prices", "hosts") == 0
+    assert "STALE: older than 90 days" in capsys.readouterr().out
+
+
+def test_a_stated_price_that_is_old_or_dated_ahead_is_said_too(tmp_path: Path) -> None:
+    for day, says in (("2026-01-02", "days old"), ("2027-05-01", "still to come")):
+        found = calculate(numbers_at(tmp_path), [f"price.ft-mini.as_of={day}"], today=TODAY)
+        assert any(line.startswith("ft-mini") and says in line for line in found.told["warnings"])

@@ -161,6 +161,19 @@ def _listed(name: str, today: date) -> ModelPrices | None:
 def _unknown(name: str) -> SpecError:
     from luthier.economics.listed import names
 
+    if parameters_of(name) is not None:
+        return SpecError(
+            f"{name} runs on a machine of one's own, which costs by the hour and not by the token",
+            where="prices",
+            fix="`luthier prices hosts` lists machines; an [option.NAME] takes host and seconds_per_request",
+        )
+    if name in names():
+        return SpecError(
+            f"{name} has no price for tokens that it reads and tokens that it writes: it is no model that answers",
+            where="prices",
+            fix="name an embedder as [economics] embedding_model; else add to luthier.toml: "
+            f'[price."{name}"] with input = ... and output = ... (US dollars for a million tokens)',
+        )
     near = list(dict.fromkeys(difflib.get_close_matches(name, names(), n=3)))
     return SpecError(
         f"nobody knows what {name} costs",

@@ -15,7 +15,7 @@ from luthier.economics.ways import DO_NOTHING, Setting, prices_used, ways
 from luthier.errors import SpecError
 from luthier.report.choosable import eligible
 from luthier.report.plain import REPORT, level
-from luthier.report.worth import told
+from luthier.report.worth import RACED, told
 from luthier.store import Store
 from luthier.task.parse import FILE_NAME, read_worth
 from luthier.types import Target
@@ -121,12 +121,14 @@ def page_numbers(found: Calculated) -> dict[str, Any]:
     return {
         "world": {name: float(value) for name, value in asdict(found.calculation.world).items()},
         "counts_errors": found.calculation.counting,
+        "chosen": found.told["hero"] if found.run else None,
         "pair": pairs[0] if pairs else _plain_pair(found.calculation),
         "ways": [
             {
                 "name": way.name,
                 "numbers": way.numbers().plain(),
                 "accuracy": None if way.accuracy is None else way.accuracy.mean,
+                "measured": way.kind in RACED,
                 "error_usd": way.error_usd,
                 "usd_per_error": way.usd_per_error,
                 "may_be_chosen": rows[way.name]["may_be_chosen"],

@@ -107,7 +107,11 @@ def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
     for name, prices in sorted(found.prices.items()):
         rows += [
             {"name": name, "what": what, "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, {what}", book.today) if origin.basis != "stated" else None}
+            | {
+                "warning": origin.warning(f"{name}, {what}", book.today)
+                if origin.basis != "stated" or origin.as_of
+                else None
+            }
             for what, origin in prices.origins
             if what != "training"
         ]
@@ -115,13 +119,17 @@ def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
         _, origin = book.training(name)
         rows.append(
             {"name": name, "what": "training", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, training", book.today) if origin.basis != "stated" else None}
+            | {
+                "warning": origin.warning(f"{name}, training", book.today)
+                if origin.basis != "stated" or origin.as_of
+                else None
+            }
         )
     hosts = {host.name for way in found.ways for host in way.hosts if host.name != THIS_MACHINE}
     for name in sorted(hosts):
         origin = book.host(name).origin
         rows.append(
             {"name": name, "what": "an hour", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(name, book.today) if origin.basis != "stated" else None}
+            | {"warning": origin.warning(name, book.today) if origin.basis != "stated" or origin.as_of else None}
         )
     return rows

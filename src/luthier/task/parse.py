@@ -77,7 +77,7 @@ def read_worth(path: Path, changes: Sequence[str] = ()) -> Worth:
     A file without [task], [data] and [target] is for people who only have numbers: their sections may then be missing.
     Raises SpecError.
     """
-    tables = _tables(_text(path), path.name)
+    tables = {} if changes and not path.exists() and path.parent.is_dir() else _tables(_worth_text(path), path.name)
     for change in changes:
         _merge(tables, _change(change))
     _known_sections(tables, path.name)
@@ -90,6 +90,19 @@ def read_worth(path: Path, changes: Sequence[str] = ()) -> Worth:
     except ValidationError as mistakes:
         raise _spec_error(mistakes, tables, path.name) from None
     return Worth(found.economics, found.constraints, found.remote, found.name, found.target, found.seed)
+
+
+def _worth_text(path: Path) -> str:
+    """The text; where there is no file, the error shows the shortest one that can be priced."""
+    if not path.exists() and path.name == FILE_NAME and path.parent.is_dir():
+        raise SpecError(
+            "there is no such file",
+            where=str(path),
+            fix="`luthier init DATA` writes one for your data. With numbers alone, write into it: [economics] "
+            'monthly_requests = 300000, and for each way [option.NAME] model = "gpt-4.1-mini", prompt_tokens = 1500, '
+            "output_tokens = 50 (or usd_per_request = 0.08); --set says the same: economics.monthly_requests=300000",
+        )
+    return _text(path)
 
 
 def _change(text: str) -> dict[str, Any]:
