@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from test_climb import TOML, models, task_at
 import luthier
 from luthier.economics.book import Book
 from luthier.economics.measured import Measured, measured
-from luthier.economics.ways import Setting, nothing, raced_way
+from luthier.economics.ways import Setting, nothing, raced_way, ways
 from luthier.errors import SpecError
 from luthier.models.scripted import ScriptedModel
 from luthier.report.calculator import calculate
 from luthier.report.verdict import decide
 from luthier.task import load_task
-from luthier.types import Candidate, Constraints, Economics, Outcome, Target
+from luthier.types import Candidate, Constraints, Economics, Option, Outcome, Price, Target
 
 TODAY = date(2026, 11, 22)
 NUMBERS = """
@@ -43,13 +44,13 @@ prompt_tokens = 300
 output_tokens = 50
 labels = 1000
 training_tokens = 1050000
-training_model = "gpt-4o-mini"
+training_model = "mini-base"
 {host}
 [price."gpt-4.1-mini"]
 input = 0.40
 output = 1.60
 
-[price.gpt-4o-mini]
+[price.mini-base]
 training = 3.00
 
 [price.ft-mini]
@@ -425,3 +426,177 @@ def test_the_sections_without_economics_are_errors(tmp_path: Path) -> None:
     path.write_text(base, encoding="utf-8")
     with pytest.raises(SpecError, match=r"no \[economics\] section"):
         calculate(path, today=TODAY)
+
+
+# ---------------------------------------------------------------- figures as people write them
+
+AS_WRITTEN = [
+    ("economics.monthly_requests=300,000", "monthly_requests = 300000"),
+    ("economics.monthly_requests=300.000", "write 300000 if a point parts thousands, else 300"),
+    ("economics.monthly_requests=1 250 000", "monthly_requests = 1250000"),
+    ("economics.monthly_requests=many", "write a number such as 300000"),
+    ("economics.horizon_months=1 year", "such as 12"),
+    ("economics.usd_per_error=€0.05", "usd_per_error = 0.05"),
+    ("economics.usd_per_error=0,05", "usd_per_error = 0.05"),
+    ("economics.growth_per_month=20 %", "growth_per_month = 0.2"),
+    ("economics.discount_per_year=8", "discount_per_year = 0.08 for 8 %"),
+    ("option.prompt.accuracy=90", "accuracy = 0.9 for 90 %"),
+    ("price.ft-mini.retires='2026-11-30'", "retires = 2026-11-30"),
+    ("price.ft-mini.currency='€'", 'currency = "EUR"'),
+    ("price.ft-mini.cached_input=0.00003", "is the unit the same"),
+    ("price.ft-mini.cache_write=300", "is the unit the same"),
+    ("economics.monthly_requests=0.4", "fewer than one"),
+    ("economics.monthly_requests=1e300", "more than anybody has"),
+    ("economics.requests_range=[1e-300, 1e300]", "is no range"),
+    ("economics.peak=1e300", "less than or equal to"),
+    ("economics.utilisation=1e-300", "greater than or equal to"),
+    ("economics.active_hours=1e-300", "greater than or equal to"),
+    ("economics.months_between_changes=1e-300", "more than one a day"),
+    ("economics.replicas=1000000000000", "less than or equal to"),
+    ("economics.deployment_days={prompt=1e300}", "is no amount"),
+    ("economics.error_by_class={a=1e308}", "is no amount"),
+    ("option.tuned.training_tokens=1e300", "less than or equal to"),
+    ("option.tuned.days=1e308", "less than or equal to"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), AS_WRITTEN, ids=[change for change, _ in AS_WRITTEN])
+def test_figures_as_people_write_them_are_answered_with_how_to_write_them(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        calculate(numbers_at(tmp_path), [change], today=TODAY)
+    assert says in str(caught.value)
+
+
+def test_a_cached_token_that_is_stated_to_be_free_is_free() -> None:
+    free = Price("m", input=Decimal(1), cached_input=Decimal(0), output=Decimal(2))
+    assert Book.of([free], TODAY).model("m").rates.cached_input == 0
+
+
+# ---------------------------------------------------------------- what would have made the wrong way the cheapest
+
+
+def test_a_price_by_label_counts_for_what_was_only_stated_too() -> None:
+    by_label = {"rare": 3.0}
+    found = measured(
+        eval_run([1.0] * 90 + [0.0] * 10, references=["common"] * 90 + ["rare"] * 10), Target("accuracy", 0.5), None
+    )
+    assert found is not None
+    economics = Economics(
+        monthly_requests=1_000,
+        usd_per_error=0.02,
+        error_by_class=by_label,
+        options=(Option("stated", usd_per_request=0.01, accuracy=0.9),),
+    )
+    raced, stated, nothing_done = ways([found], Setting.of(economics, TODAY))
+    each = 0.9 * 0.02 + 0.1 * 3.0
+    assert raced.error_usd == pytest.approx(0.1 * 3.0)
+    assert stated.error_usd == pytest.approx(0.1 * each), "as the labels are asked for: nobody knows which it misses"
+    assert nothing_done.error_usd == pytest.approx(each)
+
+
+def test_prices_by_label_count_for_nothing_until_a_run_has_measured_labels(tmp_path: Path) -> None:
+    found = calculate(
+        numbers_at(tmp_path), ["economics.error_by_class={urgent=3}", "option.prompt.accuracy=0.9"], today=TODAY
+    )
+    assert found.told["counts_errors"] is False
+    assert any("error_by_class counts once a run" in line for line in found.told["not_counted"])
+
+
+def test_a_price_for_a_label_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    path = priced_task(tmp_path, MONEY.replace("usd_per_error", "error_by_class = {spma = 3}\nusd_per_error"))
+    with pytest.raises(SpecError, match="'spma' is no label of this task"):
+        luthier.run(load_task(path), models=models())
+
+
+def test_an_option_may_not_have_the_name_of_a_rung(tmp_path: Path) -> None:
+    path = priced_task(tmp_path, MONEY + '[option."lora@smollm2-135m"]\nusd_per_request = 1\n')
+    with pytest.raises(SpecError, match="has the name of a rung"):
+        load_task(path)
+
+
+def test_a_model_that_is_shut_down_may_not_be_chosen_and_a_fine_tune_ends_with_its_base(tmp_path: Path) -> None:
+    path = numbers_at(tmp_path)
+    gone = calculate(path, ["option.prompt.model='claude-sonnet-4-20250514'"], today=TODAY).told
+    assert {way["name"]: way["excluded"] for way in gone["ways"]}["prompt"] == "its model was shut down on 2026-06-15"
+    assert gone["cheapest"] == "tuned"
+    based = calculate(path, ["option.tuned.training_model='gpt-4o-mini'"], today=TODAY)
+    assert based.calculation.way("tuned").retires == pytest.approx(53 / 30.4375)
+    (pair,) = based.told["break_even"]
+    assert "shut down" in pair["reason"], "3.2 months to pay back, and the base is gone after 1.7"
+
+
+def test_an_unknown_machine_is_an_error_before_anything_is_priced_on_it(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="'azure' is no machine with a known price"):
+        calculate(numbers_at(tmp_path), ["economics.host='azure'"], today=TODAY)
+
+
+def test_ways_that_cost_the_same_share_the_probability(tmp_path: Path) -> None:
+    path = tmp_path / "luthier.toml"
+    same = "".join(f"[option.{name}]\nusd_per_request = 0.1\n" for name in "ab")
+    path.write_text(f"[economics]\nmonthly_requests = 1000\n{same}", encoding="utf-8")
+    found = calculate(path, today=TODAY).told
+    assert [way["p_cheapest"]["value"] for way in found["ways"] if way["p_cheapest"]] == [0.5, 0.5]
+
+
+def test_prices_that_fall_by_nearly_all_in_a_year_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    found = calculate(numbers_at(tmp_path), ["economics.price_fall_per_year=0.99"], today=TODAY)
+    assert max(found.calculation.draws["price fall"]) <= 0.99
+
+
+def test_another_target_than_the_runs_is_said(tmp_path: Path) -> None:
+    path = priced_task(tmp_path)
+    luthier.run(load_task(path), models=models())
+    assert not any("judged by" in line for line in calculate(path, today=TODAY).told["warnings"])
+    moved = calculate(path, ["target.at_least=0.99"], today=TODAY).told["warnings"]
+    assert any("and luthier.toml says accuracy of at least 99 %" in line for line in moved)
+
+
+# ---------------------------------------------------------------- what a reader is told
+
+
+def test_numbers_alone_need_no_file_and_a_missing_one_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "luthier.toml"
+    assert call("cost", str(path)) == 2
+    assert "monthly_requests = 300000" in capsys.readouterr().err
+    changes = ["economics.monthly_requests=3e5", "option.a.usd_per_request=0.1"]
+    assert call("cost", str(path), *(part for change in changes for part in ("--set", change))) == 0
+    out = capsys.readouterr().out
+    assert "Over 12 months, a costs $360,000" in out
+    assert "do nothing" not in out, "it costs nothing where wrong answers have no price, and that says nothing"
+    assert not path.exists()
+
+
+def test_a_break_even_is_told_with_its_spread_and_with_what_is_in_it(tmp_path: Path) -> None:
+    changes = ["economics.usd_per_error=0.02", "option.prompt.accuracy=0.9", "option.tuned.accuracy=0.9"]
+    (pair,) = calculate(numbers_at(tmp_path), changes, today=TODAY).told["break_even"]
+    low, high = (pair["quantiles"][key]["value"] for key in ("p10", "p90"))
+    assert low < pair["months"] < high
+    assert f"({low:.1f} months to {high:.1f} months in 8 of 10 cases)" in pair["sentence"]
+    assert "from the draws" in pair["sentence"]
+    (worse,) = calculate(numbers_at(tmp_path), [*changes, "option.tuned.accuracy=0.8"], today=TODAY).told["break_even"]
+    assert worse["reason"] == "it costs $441.00 more a month, wrong answers included"
+
+
+def test_prices_of_what_is_no_answering_model_say_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, says in (
+        ("smollm2-135m", "costs by the hour"),
+        ("text-embedding-3-small", "embedding_model"),
+    ):
+        assert call("prices", name) == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert "did you mean" not in err
+    assert call("prices", "claude-sonnet-4-20250514") == 0
+    assert "was shut down on 2026-06-15" in capsys.readouterr().out
+    assert call("prices", "hosts") == 0
+    assert "STALE: older than 90 days" in capsys.readouterr().out
+
+
+def test_a_stated_price_that_is_old_or_dated_ahead_is_said_too(tmp_path: Path) -> None:
+    for day, says in (("2026-01-02", "days old"), ("2027-05-01", "still to come")):
+        found = calculate(numbers_at(tmp_path), [f"price.ft-mini.as_of={day}"], today=TODAY)
+        assert any(line.startswith("ft-mini") and says in line for line in found.told["warnings"])

@@ -262,7 +262,7 @@ def test_the_page_begins_with_the_cheapest_way_against_todays_where_nothing_may_
         ("economics.judge_tokens=[1]", "no pair of counts"),
         ("economics.change_hours={prompt=-1}", "no amount"),
         ("economics.deployment_days={prompt=-1}", "no amount"),
-        ("economics.labels_per_day=0", "greater than 0"),
+        ("economics.labels_per_day=0", "greater than or equal to 0.1"),
         ("economics.embedding_model='nobody'", "nobody knows what nobody costs"),
     ],
 )

@@ -90,6 +90,13 @@ class Book:
             )
         return Decimal(row["usd_per_million"]), _of_row(row)
 
+    def shutdown(self, name: str) -> tuple[date | None, Origin | None]:
+        """The day on which a model is shut down, as far as somebody knows it, and who says so."""
+        own = self.own.get(name)
+        if own is not None and own.retires is not None:
+            return date.fromisoformat(own.retires), _origin(own)
+        return _shutdown(name)
+
     # ------------------------------------------------------------ machines
 
     def host(self, name: str) -> HostPrice:
@@ -154,6 +161,19 @@ def _listed(name: str, today: date) -> ModelPrices | None:
 def _unknown(name: str) -> SpecError:
     from luthier.economics.listed import names
 
+    if parameters_of(name) is not None:
+        return SpecError(
+            f"{name} runs on a machine of one's own, which costs by the hour and not by the token",
+            where="prices",
+            fix="`luthier prices hosts` lists machines; an [option.NAME] takes host and seconds_per_request",
+        )
+    if name in names():
+        return SpecError(
+            f"{name} has no price for tokens that it reads and tokens that it writes: it is no model that answers",
+            where="prices",
+            fix="name an embedder as [economics] embedding_model; else add to luthier.toml: "
+            f'[price."{name}"] with input = ... and output = ... (US dollars for a million tokens)',
+        )
     near = list(dict.fromkeys(difflib.get_close_matches(name, names(), n=3)))
     return SpecError(
         f"nobody knows what {name} costs",
@@ -204,7 +224,9 @@ def _owned(own: Price, listed: ModelPrices | None) -> ModelPrices:
     """Prices as luthier.toml says them; how the cache works is the listed model's, where there is one."""
     assert own.input is not None
     assert own.output is not None
-    rates = Rates(own.input, own.cached_input or own.input, own.cache_write or own.input, own.output)
+    # 0 is a price, too: what is read from a cache may be free
+    read, write = (own.input if each is None else each for each in (own.cached_input, own.cache_write))
+    rates = Rates(own.input, read, write, own.output)
     kept = own.cached_input is not None
     origin = _origin(own)
     cache_found: Cache | None = None
@@ -242,8 +264,15 @@ def _with_tables(prices: ModelPrices, name: str, own: Price | None) -> ModelPric
         prices = replace(prices, training=Decimal(row["usd_per_million"]), training_origin=_of_row(row))
     if own is not None and own.retires is not None:
         return replace(prices, retires=date.fromisoformat(own.retires), retires_origin=_origin(own))
-    for provider in _table("shutdowns").values():
-        for known in (name, prices.model):
-            if known in provider["models"]:
-                return replace(prices, retires=provider["models"][known], retires_origin=_of_row(provider))
+    for known in (name, prices.model):
+        day, origin = _shutdown(known)
+        if day is not None:
+            return replace(prices, retires=day, retires_origin=origin)
     return prices
+
+
+def _shutdown(name: str) -> tuple[date | None, Origin | None]:
+    for provider in _table("shutdowns").values():
+        if name in provider["models"]:
+            return provider["models"][name], _of_row(provider)
+    return None, None

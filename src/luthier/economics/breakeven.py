@@ -121,14 +121,14 @@ def break_even(
     old_runs, new_runs = (running(way, world, errors=errors, months=MOST_MONTHS) for way in (old, new))
     saved = (old_runs - new_runs)[:, None]
     months = float(payback_months(more, saved)[0])
-    first = float(saved[0, 0])
+    first, what = float(saved[0, 0]), ", wrong answers included" if errors else ""
     if months == 0.0:
         if first >= 0:
             return BreakEven(0.0, "it costs no more, neither to start with nor by the month")
-        return BreakEven(0.0, f"it costs less to start with, but ${-first:,.2f} more a month")
+        return BreakEven(0.0, f"it costs less to start with, but ${-first:,.2f} more a month{what}")
     if math.isinf(months):
         if first <= 0:
-            lost = f"it costs ${-first:,.2f} more a month" if first < 0 else "nothing is saved by the month"
+            lost = f"it costs ${-first:,.2f} more a month{what}" if first < 0 else "nothing is saved by the month"
             return BreakEven(None, lost)
         return BreakEven(None, f"not within {MOST_MONTHS} months: ${first:,.2f} are saved in the first month")
     if until is not None and until > 0 and months > until:

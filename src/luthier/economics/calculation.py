@@ -60,7 +60,8 @@ class Calculation:
 
     @property
     def counting(self) -> bool:
-        return self.economics.usd_per_error is not None or bool(self.economics.error_by_class)
+        """Whether wrong answers have a price: prices by label count only where something measured which labels miss."""
+        return self.economics.usd_per_error is not None or any(way.error_usd > 0 for way in self.ways)
 
     def way(self, name: str) -> Way:
         return next(way for way in self.ways if way.name == name)
@@ -79,7 +80,9 @@ class Calculation:
         found["requests"] = uncertain.lognormal_between("requests", low, high, basis)
         if economics.price_fall_per_year:
             fall = economics.price_fall_per_year
-            found["price fall"] = Spread("price fall", "triangular", (0.0, fall, min(0.95, 2 * fall)), "assumed")
+            found["price fall"] = Spread(
+                "price fall", "triangular", (0.0, fall, max(fall, min(0.95, 2 * fall))), "assumed"
+            )
         if any(way.preparation_base for way in self.ways):
             found["preparation"] = Spread("preparation", "triangular", PREPARATION, "assumed")
         for way in self.ways:
@@ -158,8 +161,10 @@ class Calculation:
         names = [way.name for way in self.comparable if way.name in set(among)]
         if not names:
             return {}
-        winner = np.argmin(np.stack([self._drawn_totals[name] for name in names]), axis=0)
-        return {name: uncertain.chance(self.draws, winner == at) for at, name in enumerate(names)}
+        totals = np.stack([self._drawn_totals[name] for name in names])
+        wins = totals == totals.min(axis=0)
+        shares = wins / wins.sum(axis=0)  # ways that cost the same share the draw
+        return {name: uncertain.chance(self.draws, shares[at]) for at, name in enumerate(names)}
 
     # ------------------------------------------------------------ break-even
 

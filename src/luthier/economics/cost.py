@@ -9,6 +9,7 @@ draw. The page that `luthier cost --html` writes computes the same, in the same 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -209,7 +210,8 @@ class Way:
     `kind`: "rules", "prompt" or "tune" for what was raced, else "option", "today" or "nothing". `hosts`: the machines
     it could run on, the first is the one that counts. `preparation_base`: what data preparation is a share beside,
     where that share is assumed. `notes`: what a reader has to know; `days`: until it is in production, by
-    `steps`. `shared`: how many tasks its machines serve; `uncounted`: what it needs and nobody has priced.
+    `steps`. `gone`: the day on which its model was shut down. `shared`: how many tasks its machines serve;
+    `uncounted`: what it needs and nobody has priced.
     """
 
     name: str
@@ -222,6 +224,7 @@ class Way:
     retraining: Decimal = Decimal(0)
     retrain_every: float = 0.0
     retires: float = 0.0
+    gone: date | None = None
     preparation_base: float = 0.0
     notes: tuple[str, ...] = ()
     remote: bool = False

@@ -50,6 +50,8 @@ class Origin:
         age = self.age_days(today)
         if age is None:
             return f"{what}: nobody wrote down when this price was so ({self.source})"
+        if age < 0:
+            return f"{what}: the price is dated {self.as_of}, which is still to come ({self.source})"
         if age > STALE_DAYS:
             return f"{what}: the price is {age} days old ({self.as_of}, {self.source}): look it up again"
         return None

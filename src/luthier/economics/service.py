@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from luthier.economics.book import Book
 from luthier.economics.measured import RETRIEVES, Measured
 from luthier.economics.money import Basis, Line, usd
 from luthier.economics.usage import Tokens
+from luthier.errors import SpecError
+from luthier.task.spelling import suggest
 from luthier.types import Economics, Family
 
 CHARACTERS_A_TOKEN = 4.0  # of the input, for an embedder nobody ran: assumed
@@ -15,10 +18,25 @@ JUDGE_TOKENS = (600.0, 20.0)  # what a judge reads and writes for an answer: ass
 
 
 def check(economics: Economics, book: Book) -> None:
-    """SpecError where an embedder or a judge is named whose price nobody knows: before anything is spent."""
+    """SpecError where an embedder, a judge or a machine is named whose price nobody knows: before anything is spent."""
+    if economics.host is not None:
+        book.host(economics.host)
     if economics.embedding_model is not None:
         book.embedding(economics.embedding_model)
     judge_lines(economics, book)
+
+
+def check_labels(economics: Economics, labels: Sequence[str]) -> None:
+    """SpecError where an error has a price by a label that the task does not have: it would count for nothing."""
+    for name in economics.error_by_class:
+        if name not in labels:
+            raise SpecError(
+                f"{name!r} is no label of this task",
+                where="[economics] error_by_class",
+                fix=f"{suggest(name, labels)}the labels are {', '.join(labels)}"
+                if labels
+                else "its answers are no labels: write usd_per_error",
+            )
 
 
 def lookup_lines(found: Measured, economics: Economics, book: Book) -> list[Line]:

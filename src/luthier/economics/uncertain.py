@@ -124,8 +124,8 @@ def draw(spreads: Mapping[str, Spread], *, seed: int, replicates: int = REPLICAT
     return Draws({name: spreads[name].at(unit[:, at]) for at, name in enumerate(names)}, replicates, points)
 
 
-def chance(draws: Draws, hits: NDArray[np.bool_]) -> Chance:
-    """The probability of what `hits` marks, with its error."""
+def chance(draws: Draws, hits: NDArray[np.bool_] | Floats) -> Chance:
+    """The probability of what `hits` marks (or of which it gives each draw's share), with its error."""
     return _over(draws.parts(np.asarray(hits, dtype=float)).mean(axis=1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
@@ -27,13 +27,15 @@ DAYS_A_MONTH = 365.25 / MONTHS_A_YEAR
 
 @dataclass(frozen=True)
 class Setting:
-    """What pricing a way needs to know besides the way. `train_examples`: how many labels fitting used."""
+    """What pricing a way needs to know besides the way. `train_examples`: how many labels fitting used; `classes`: each
+    label's share of the inputs, where something was raced."""
 
     economics: Economics
     book: Book
     world: World
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     train_examples: int = 0
+    classes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -91,7 +93,7 @@ def raced_way(found: Measured, setting: Setting) -> Way:
         usd_per_error=economics.usd_per_error,
         retraining=total(lines, "a change"),
         retrain_every=economics.months_between_changes,
-        retires=_retires(prices, setting.book.today),
+        retires=_retires(prices.retires if prices else None, setting.book.today),
         preparation_base=float(base) if _prepared(found.family, economics) else 0.0,
         notes=tuple(note for note in notes if note),
         remote=found.remote,
@@ -253,11 +255,17 @@ def _error_usd(found: Measured, economics: Economics) -> float:
     return (1.0 - found.accuracy.mean) * (economics.usd_per_error or 0.0)
 
 
-def _retires(prices: ModelPrices | None, today: date) -> float:
-    """In how many months the model is shut down; 0: nobody has said."""
-    if prices is None or prices.retires is None:
-        return 0.0
-    return max(0.01, (prices.retires - today).days / DAYS_A_MONTH)
+def mean_error_usd(economics: Economics, classes: Mapping[str, float]) -> float:
+    """What a wrong answer costs in the mean, if every label is missed as often as it is asked for."""
+    flat = economics.usd_per_error or 0.0
+    if not (economics.error_by_class and classes):
+        return flat
+    return sum(share * economics.error_by_class.get(name, flat) for name, share in classes.items())
+
+
+def _retires(day: date | None, today: date) -> float:
+    """In how many months a model is shut down; 0: nobody has said, or it is gone already."""
+    return 0.0 if day is None else max(0.0, (day - today).days / DAYS_A_MONTH)
 
 
 # ---------------------------------------------------------------- what was only stated
@@ -296,6 +304,8 @@ def stated_way(option: Option, setting: Setting) -> Way:
         lines += [*judge_lines(economics, book), *monthly_lines(family, economics)]
     again = change_lines(family, retraining, economics, learns=bool(option.labels), people_too=not option.today)
     lines += again
+    shutdown = _stated_shutdown(option, prices, book)
+    error = mean_error_usd(economics, setting.classes)
     accuracy = None
     if option.accuracy is not None:
         low, high = option.accuracy_range or (option.accuracy, option.accuracy)
@@ -306,11 +316,12 @@ def stated_way(option: Option, setting: Setting) -> Way:
         lines=tuple(lines),
         hosts=_stated_hosts(option, setting),
         accuracy=accuracy,
-        error_usd=(1.0 - accuracy.mean) * (economics.usd_per_error or 0.0) if accuracy else 0.0,
-        usd_per_error=economics.usd_per_error,
+        error_usd=(1.0 - accuracy.mean) * error if accuracy else 0.0,
+        usd_per_error=error,
         retraining=total(again),
         retrain_every=economics.months_between_changes,
-        retires=_retires(prices, book.today),
+        retires=_retires(shutdown, book.today),
+        gone=shutdown if shutdown is not None and shutdown <= book.today else None,
         preparation_base=float(base) if _prepared(family, economics) and option.usd_once is None else 0.0,
         notes=tuple(note for note in notes if note),
         remote=not option.local or option.model is not None,
@@ -318,6 +329,12 @@ def stated_way(option: Option, setting: Setting) -> Way:
         shared=1 if option.today else _shared(family, economics),
         steps=() if option.days is None else (Step("as stated", option.days, "stated", "[option] days"),),
     )
+
+
+def _stated_shutdown(option: Option, prices: ModelPrices | None, book: Book) -> date | None:
+    """The day on which its model is shut down, or the one it was fine-tuned from: a fine-tune stops with its base."""
+    days = [prices.retires if prices else None, book.shutdown(option.training_model or "")[0]]
+    return min((day for day in days if day is not None), default=None)
 
 
 def _stated_training(option: Option, setting: Setting) -> list[Line]:
@@ -341,17 +358,18 @@ def _stated_hosts(option: Option, setting: Setting) -> tuple[Host, ...]:
 
 def nothing(economics: Economics, raced: Sequence[Measured]) -> Way:
     """Doing nothing: no sum at all, and every request goes wrong."""
-    error = economics.usd_per_error or 0.0
-    classes = next((found.classes for found in raced if found.classes), {})
-    if economics.error_by_class and classes:
-        error = sum(share * economics.error_by_class.get(name, error) for name, share in classes.items())
+    error = mean_error_usd(economics, _classes(raced))
     return Way(
         name=DO_NOTHING,
         kind="nothing",
         accuracy=Accuracy(0.0, 0.0, 0.0, 0, "stated"),
         error_usd=error,
-        usd_per_error=economics.usd_per_error,
+        usd_per_error=error,
     )
+
+
+def _classes(raced: Sequence[Measured]) -> Mapping[str, float]:
+    return next((found.classes for found in raced if found.classes), {})
 
 
 def prices_used(raced: Sequence[Measured], setting: Setting) -> dict[str, ModelPrices]:
@@ -363,5 +381,6 @@ def prices_used(raced: Sequence[Measured], setting: Setting) -> dict[str, ModelP
 def ways(raced: Sequence[Measured], setting: Setting) -> list[Way]:
     """All ways there are: what was raced, what was stated, and doing nothing."""
     service.check(setting.economics, setting.book)
+    setting = replace(setting, classes=_classes(raced))
     stated = [stated_way(option, setting) for option in setting.economics.options]
     return [*(raced_way(found, setting) for found in raced), *stated, nothing(setting.economics, raced)]

@@ -12,10 +12,14 @@ def dollars(value: float | None) -> str:
 
     >>> dollars(1234.5), dollars(3.1645), dollars(0.00068), dollars(0), dollars(-12.5), dollars(None), dollars(2.5e9)
     ('$1,234', '$3.16', '$0.00068', '$0', '−$12.50', 'unknown', '$2.5 billion')
+    >>> dollars(1.234e12), dollars(6e20)
+    ('$1.23 trillion', '$600,000,000 trillion')
     """
     if value is None or not math.isfinite(value):
         return "unknown"
     size, sign = abs(value), "\N{MINUS SIGN}" if value < 0 else ""
+    if size >= 1e12:
+        return f"{sign}${float(f'{size / 1e12:.3g}'):,.15g} trillion"
     if size >= 1e9:
         return f"{sign}${size / 1e9:.3g} billion"
     if size >= 1e6:

@@ -10,13 +10,15 @@ from typing import Any
 
 from luthier.economics.calculation import Calculation
 from luthier.economics.measured import Measured
+from luthier.economics.service import check_labels
 from luthier.economics.ways import DO_NOTHING, Setting, prices_used, ways
 from luthier.errors import SpecError
 from luthier.report.choosable import eligible
-from luthier.report.plain import REPORT
-from luthier.report.worth import told
+from luthier.report.plain import REPORT, level
+from luthier.report.worth import RACED, told
 from luthier.store import Store
 from luthier.task.parse import FILE_NAME, read_worth
+from luthier.types import Target
 
 STORE_FOLDER = ".luthier"
 
@@ -61,17 +63,32 @@ def calculate(path: Path, changes: Sequence[str] = (), *, today: date) -> Calcul
         seed=worth.seed,
         prices=prices_used(raced, setting),
     )
-    outcomes = (summary or {}).get("verdict", {}).get("candidates", ())
+    verdict = (summary or {}).get("verdict", {})
+    labels = [each["name"] for each in (summary or {}).get("task", {}).get("labels", ())]
+    if labels:
+        check_labels(worth.economics, labels)
+    outcomes = verdict.get("candidates", ())
     among, excluded = eligible(found, worth.constraints, worth.target, outcomes)
     values = told(
         found,
         setting.book,
         among=among,
-        chosen=(summary or {}).get("verdict", {}).get("chosen"),
+        chosen=verdict.get("chosen"),
         excluded=excluded,
         latency={each["name"]: each["latency"] for each in outcomes if each.get("latency")},
     )
+    values["warnings"] = [*_moved_target(verdict.get("target"), worth.target), *values["warnings"]]
     return Calculated(worth.name or file.parent.resolve().name, found, values, _when(summary))
+
+
+def _moved_target(then: Mapping[str, Any] | None, now: Target | None) -> list[str]:
+    """A run judged its candidates by the target it had: another one since then asks for another run."""
+    if then is None or now is None or (then["metric"], then["at_least"]) == (now.metric, now.at_least):
+        return []
+    return [
+        f"the last run judged by {then['metric']} of at least {level(then['at_least'])}, and luthier.toml says "
+        f"{now.metric} of at least {level(now.at_least)}: what may be chosen is as of that run; luthier run judges anew"
+    ]
 
 
 def _last_run(folder: Path, name: str) -> dict[str, Any] | None:
@@ -104,12 +121,14 @@ def page_numbers(found: Calculated) -> dict[str, Any]:
     return {
         "world": {name: float(value) for name, value in asdict(found.calculation.world).items()},
         "counts_errors": found.calculation.counting,
+        "chosen": found.told["hero"] if found.run else None,
         "pair": pairs[0] if pairs else _plain_pair(found.calculation),
         "ways": [
             {
                 "name": way.name,
                 "numbers": way.numbers().plain(),
                 "accuracy": None if way.accuracy is None else way.accuracy.mean,
+                "measured": way.kind in RACED,
                 "error_usd": way.error_usd,
                 "usd_per_error": way.usd_per_error,
                 "may_be_chosen": rows[way.name]["may_be_chosen"],

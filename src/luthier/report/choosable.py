@@ -7,6 +7,7 @@ from typing import Any
 
 from luthier.economics.calculation import Calculation
 from luthier.economics.ways import DO_NOTHING
+from luthier.report.amounts import dollars
 from luthier.report.plain import level
 from luthier.types import Constraints, Outcome, Target
 
@@ -30,6 +31,8 @@ def eligible(
             excluded[way.name] = f"blocked by {', '.join(raced['blocked_by'])}"
         elif raced is None and target is not None and (reason := _below(way.accuracy, target)):
             excluded[way.name] = reason
+        elif way.gone is not None:
+            excluded[way.name] = f"its model was shut down on {way.gone}"
         elif constraints.local_only and way.remote:
             excluded[way.name] = "local_only: inputs would leave this machine"
         elif broken := over_ceilings(money_of(found, way.name), constraints):
@@ -63,5 +66,5 @@ def over_ceilings(money: Mapping[str, float], constraints: Constraints) -> tuple
     for name in ("usd_per_1k_requests", "usd_per_month", "usd_to_start"):
         most = getattr(constraints, name)
         if most is not None and name in money and money[name] > most:
-            broken.append(f"{name}: ${money[name]:,.4g} against at most ${most:,.4g}")
+            broken.append(f"{name}: {dollars(money[name])} against at most {dollars(most)}")
     return tuple(broken)

@@ -35,6 +35,7 @@ class Pricing:
         for option in setting.economics.options:
             stated_way(option, setting)
         service.check(setting.economics, setting.book)
+        service.check_labels(setting.economics, task.spec.label_names)
 
     @classmethod
     def of(cls, task: Task, today: date) -> Pricing | None:

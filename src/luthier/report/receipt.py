@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from luthier.economics.book import Book
-from luthier.economics.prices import HostPrice, ModelPrices
+from luthier.economics.prices import STALE_DAYS, HostPrice, ModelPrices
 from luthier.report.amounts import days_in_words, dollars, months_in_words
 from luthier.report.plain import count, percent
 
@@ -35,8 +35,8 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     """Everything that `luthier cost` prints: the ways, break-even, what flips it, what it rests on."""
     shared = f", {told['tasks']} tasks on the same machines" if told["tasks"] > 1 else ""
     changes = told["months_between_changes"]
-    rhythm = f", the task changes every {changes:g} month{'s' if changes != 1 else ''}" if changes else ""
-    asked = f"{count(told['monthly_requests'])} requests a month, {told['horizon_months']} months, US dollars"
+    rhythm = f", the task changes every {_months(changes)}" if changes else ""
+    asked = f"{count(told['monthly_requests'])} requests a month, {_months(told['horizon_months'])}, US dollars"
     lines = [f"{asked}{shared}{rhythm}", ""]
     lines += _ways(told)
     lines += ["", *told["sentences"]]
@@ -46,7 +46,12 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     steps = [each for each in told["frontier"] if each["usd_per_extra_right_answer"] is not None]
     if steps:
         lines += ["", "One more right answer, along the ways that nobody beats in cost and accuracy:"]
-        lines += [f"  {each['name']}: {dollars(each['usd_per_extra_right_answer'])}" for each in steps]
+        kept = [each["name"] for each in told["frontier"] if each["place"] == "frontier"]
+        before = dict(zip(kept[1:], kept, strict=False))
+        lines += [
+            f"  {each['name']}: {dollars(each['usd_per_extra_right_answer'])} (beside {before[each['name']]})"
+            for each in steps
+        ]
     if told["flips"]:
         lines += ["", "What would flip it:", *(f"  {flip['sentence']}" for flip in told["flips"])]
     for title, key in (("Look at this", "warnings"), ("Assumed", "assumed"), ("Not counted", "not_counted")):
@@ -55,14 +60,22 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _months(months: float) -> str:
+    return f"{months:g} month{'s' if months != 1 else ''}"
+
+
 def _ways(told: Mapping[str, Any]) -> list[str]:
     errors = told["counts_errors"]
     changes = bool(told["months_between_changes"])
-    titles = ["way", "to start", "a month", "a 1,000", *(["with errors"] if errors else []), "all months", "cheapest"]
+    months = _months(told["horizon_months"])
+    titles = ["way", "to start", "a month", "1,000 requests", *([f"{months}, errors"] if errors else [])]
+    titles += [f"{months}", "P(cheapest)"]
     timed = any(way["days_to_production"] is not None for way in told["ways"])
     titles += [*(["a change"] if changes else []), *(["to production"] if timed else []), "accuracy"]
     rows = []
     for way in told["ways"]:
+        if way["kind"] == "nothing" and not errors:
+            continue  # without a price of wrong answers it costs nothing, and that says nothing
         chance = way["p_cheapest"]
         rows.append(
             [
@@ -141,7 +154,7 @@ def price_lines(prices: ModelPrices, today: date) -> list[str]:
         lines.append(f"  requests that can wait cost {float(prices.batch):.0%} of that")
     if prices.cache is not None:
         daily = prices.cache.break_even_requests_a_day
-        pays = "always" if not daily else f"from {daily:,.0f} requests a day"
+        pays = "at any rate of requests" if not daily else f"from {daily:,.0f} requests a day on"
         lines.append(
             f"  prompt cache: prefixes of {prices.cache.minimum_tokens:,} tokens or more, kept {prices.cache.ttl_s:g} "
             f"s; it pays {pays}"
@@ -155,7 +168,9 @@ def price_lines(prices: ModelPrices, today: date) -> list[str]:
 
 def price_warnings(prices: ModelPrices, today: date) -> list[str]:
     found = (origin.warning(f"{prices.model}, {what}", today) for what, origin in prices.origins)
-    return [f"  warning: {warning}" for warning in found if warning]
+    gone = prices.retires is not None and prices.retires <= today
+    shut = [f"{prices.model} was shut down on {prices.retires}: an option with it may not be chosen"] if gone else []
+    return [f"  warning: {warning}" for warning in (*shut, *found) if warning]
 
 
 def host_lines(hosts: Sequence[HostPrice], today: date) -> list[str]:
@@ -165,7 +180,9 @@ def host_lines(hosts: Sequence[HostPrice], today: date) -> list[str]:
         old = host.origin.basis != "stated" and host.origin.warning(host.name, today)
         rate, day = f"${host.usd_per_hour.normalize():f}", str(host.origin.as_of or "no date")
         rows.append([host.name, rate, host.gpu or "", host.provider, day, "STALE" if old else ""])
-    return table(["machine", "an hour", "GPU", "from", "as of", ""], rows)
+    lines = table(["machine", "an hour", "GPU", "from", "as of", ""], rows)
+    stale = f"STALE: older than {STALE_DAYS} days; look it up again, and write what it is as [price.NAME] hour = ..."
+    return [*lines, "", stale] if any(row[-1] for row in rows) else lines
 
 
 def price_json(prices: ModelPrices, today: date) -> dict[str, Any]:

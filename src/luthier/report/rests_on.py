@@ -6,6 +6,7 @@ from typing import Any
 
 from luthier.economics.book import THIS_MACHINE, Book
 from luthier.economics.calculation import Calculation
+from luthier.economics.cost import Way
 from luthier.report.amounts import months_in_words
 from luthier.report.plain import count
 
@@ -34,6 +35,10 @@ def assumed(found: Calculation, book: Book) -> list[str]:
     lines += [f"how long {name} works on a request is estimated, not measured" for name in named]
     assumed_steps = {step.how for way in found.ways for step in way.steps if step.basis == "assumed"}
     lines += [f"time to production: {how}" for how in sorted(assumed_steps)]
+    if economics.error_by_class and found.counting and any(_stated(way) for way in found.ways):
+        lines.append(
+            "wrong answers of what was only stated fall on the labels as the test examples do (error_by_class)"
+        )
     if any(way.preparation_base for way in found.ways):
         lines.append("data preparation is 30 % (20 to 40 %) of the whole start of a fine-tune")
     if found.economics.price_fall_per_year == 0 and any(way.numbers().tokens for way in found.ways):
@@ -51,10 +56,23 @@ def warnings(found: Calculation, book: Book) -> list[str]:
     for way in found.ways:
         if 0 < way.retires <= found.world.months:
             lines.append(
-                f"{way.name}: its model is shut down in {months_in_words(way.retires)}; what follows is priced as if a "
-                "successor cost the same"
+                f"{way.name}: its model is shut down {_in(way.retires)}; what follows is priced as if a successor cost "
+                "the same"
             )
     return [*lines, *(row["warning"] for row in prices(found, book) if row["warning"])]
+
+
+def _in(months: float) -> str:
+    """
+    >>> _in(0.001), _in(1.7)
+    ('today', 'in 1.7 months')
+    """
+    words = months_in_words(months)
+    return "today" if words == "at once" else f"in {words}"
+
+
+def _stated(way: Way) -> bool:
+    return way.kind in ("option", "today") and way.accuracy is not None
 
 
 def not_counted(found: Calculation) -> list[str]:
@@ -67,7 +85,11 @@ def not_counted(found: Calculation) -> list[str]:
     if not economics.usd_per_label:
         lines.append("labels: taken as paid for (usd_per_label)")
     if not found.counting:
-        lines.append("what a wrong answer costs, so accuracy is worth nothing here (usd_per_error)")
+        by_label = " (error_by_class counts once a run has measured which labels are missed)"
+        lines.append(
+            "what a wrong answer costs, so accuracy is worth nothing here (usd_per_error)"
+            + (by_label if economics.error_by_class else "")
+        )
     if not economics.monitoring_usd:
         lines.append("watching it in production (monitoring_usd)")
     if not economics.months_between_changes:
@@ -85,7 +107,11 @@ def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
     for name, prices in sorted(found.prices.items()):
         rows += [
             {"name": name, "what": what, "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, {what}", book.today) if origin.basis != "stated" else None}
+            | {
+                "warning": origin.warning(f"{name}, {what}", book.today)
+                if origin.basis != "stated" or origin.as_of
+                else None
+            }
             for what, origin in prices.origins
             if what != "training"
         ]
@@ -93,13 +119,17 @@ def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
         _, origin = book.training(name)
         rows.append(
             {"name": name, "what": "training", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(f"{name}, training", book.today) if origin.basis != "stated" else None}
+            | {
+                "warning": origin.warning(f"{name}, training", book.today)
+                if origin.basis != "stated" or origin.as_of
+                else None
+            }
         )
     hosts = {host.name for way in found.ways for host in way.hosts if host.name != THIS_MACHINE}
     for name in sorted(hosts):
         origin = book.host(name).origin
         rows.append(
             {"name": name, "what": "an hour", "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
-            | {"warning": origin.warning(name, book.today) if origin.basis != "stated" else None}
+            | {"warning": origin.warning(name, book.today) if origin.basis != "stated" or origin.as_of else None}
         )
     return rows

@@ -174,6 +174,7 @@ def _payback(found: Calculation, of: str, against: str) -> dict[str, Any]:
             | {"p_within_6_months": each.soon.value, "p_never": each.never.value}
             for factor, each in zip(SCALES, at_scale, strict=True)
         ],
+        "span": span_in_words({key: None if each is None else each.value for key, each in first.quantiles.items()}),
         "today": any(found.way(name).kind == "today" for name in (of, against)),
         "sentence": payback_sentence(first),
     }
@@ -183,14 +184,31 @@ def payback_sentence(found: Payback) -> str:
     """When it pays back, with how much that is worth relying on."""
     soon, never = percent(found.soon.value), percent(found.never.value)
     error = max(found.soon.error, found.never.error)
-    surely = f"within {SOON:g} months with a probability of {soon}, never with {never} (draws: ±{100 * error:.1f})"
+    surely = (
+        f"within {SOON:g} months with a probability of {soon}, never with {never} (±{100 * error:.1f} from the draws)"
+    )
     lead = f"{found.of} against {found.against}: "
     if found.middle.months is None:
         return f"{lead}does not pay back, since {found.middle.reason}; {surely}"
     if found.middle.months == 0:
         return f"{lead}nothing to pay back ({found.middle.reason}); {surely}"
     when = months_in_words(found.middle.months)
-    return f"{lead}pays back {when if when == 'at once' else f'after {when}'}; {surely}"
+    span = span_in_words({key: None if each is None else each.value for key, each in found.quantiles.items()})
+    return f"{lead}pays back {when if when == 'at once' else f'after {when}'}{f' ({span})' if span else ''}; {surely}"
+
+
+def span_in_words(months: Mapping[str, float | None]) -> str:
+    """Between which times it pays back in eight of ten cases; nothing where it mostly never does.
+
+    >>> span_in_words({"p10": 2.2, "p90": 11.4}), span_in_words({"p10": 2.2, "p90": None})
+    ('2.2 months to 11.4 months in 8 of 10 cases', '2.2 months or more in 9 of 10 cases')
+    """
+    low, high = months["p10"], months["p90"]
+    if low is None or (high is not None and high < 0.02):
+        return ""
+    if high is None:
+        return f"{months_in_words(low)} or more in 9 of 10 cases"
+    return f"{months_in_words(low)} to {months_in_words(high)} in 8 of 10 cases"
 
 
 def _scale(found: Calculation, factor: float, among: Sequence[str]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from luthier.errors import SpecError
+from luthier.task.section import Written
 from luthier.task.settings import Settings, constraints_noun, settings
 from luthier.task.spec import File, Numbers
-from luthier.task.spelling import suggest
+from luthier.task.spelling import number_fix, suggest
 from luthier.task.worth import economics_noun
 from luthier.types import Constraints, Economics, Endpoint, Target
 
@@ -76,7 +77,7 @@ def read_worth(path: Path, changes: Sequence[str] = ()) -> Worth:
     A file without [task], [data] and [target] is for people who only have numbers: their sections may then be missing.
     Raises SpecError.
     """
-    tables = _tables(_text(path), path.name)
+    tables = {} if changes and not path.exists() and path.parent.is_dir() else _tables(_worth_text(path), path.name)
     for change in changes:
         _merge(tables, _change(change))
     _known_sections(tables, path.name)
@@ -91,12 +92,25 @@ def read_worth(path: Path, changes: Sequence[str] = ()) -> Worth:
     return Worth(found.economics, found.constraints, found.remote, found.name, found.target, found.seed)
 
 
+def _worth_text(path: Path) -> str:
+    """The text; where there is no file, the error shows the shortest one that can be priced."""
+    if not path.exists() and path.name == FILE_NAME and path.parent.is_dir():
+        raise SpecError(
+            "there is no such file",
+            where=str(path),
+            fix="`luthier init DATA` writes one for your data. With numbers alone, write into it: [economics] "
+            'monthly_requests = 300000, and for each way [option.NAME] model = "gpt-4.1-mini", prompt_tokens = 1500, '
+            "output_tokens = 50 (or usd_per_request = 0.08); --set says the same: economics.monthly_requests=300000",
+        )
+    return _text(path)
+
+
 def _change(text: str) -> dict[str, Any]:
     """One change as tables: a value that is not TOML is taken as text."""
     key, equals, value = text.partition("=")
     for line in (text, f"{key} = {json.dumps(value.strip())}"):
         try:
-            found = tomllib.loads(line)
+            found = tomllib.loads(line, parse_float=Written)
         except tomllib.TOMLDecodeError:
             continue
         if equals and all(isinstance(each, dict) for each in found.values()):
@@ -126,7 +140,7 @@ def parse(text: str, where: str = FILE_NAME) -> Settings:
 
 def _tables(text: str, where: str) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(text, parse_float=Written)
     except tomllib.TOMLDecodeError as mistake:
         raise _toml_error(mistake, text, where) from None
     if not tables:
@@ -260,16 +274,31 @@ def _told(mistake: Any) -> tuple[str, str, str]:
         expected, fix = _TYPES[kind]
         if kind == "string_type" and isinstance(value, (int, float)):
             fix = f'write it in quotes: {key} = "{shown}"'
-        elif kind in ("float_type", "int_type") and isinstance(value, str) and value.replace(".", "", 1).isdigit():
-            fix = f"write it without quotes: {key} = {value}"
+        elif kind in ("float_type", "int_type"):
+            example = _example(section, key) or fix.rpartition(" ")[2]
+            fix = f"{fix.rpartition(' ')[0]} {example}"
+            if isinstance(value, str):
+                fix = number_fix(key, value, example)
+        elif kind == "greater_than_equal":
+            fix = "write 0 or more; a count is a whole number"
         elif kind == "bool_type" and str(value).lower() in ("true", "false"):
             fix = f"write it without quotes: {key} = {str(value).lower()}"
         return place, f"{shown} is not {expected}", fix
-    return (
-        place,
-        f"{shown}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}",
-        "`luthier keys` says what it may be",
-    )
+    told = f"{shown}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    if kind in ("date_type", "date_parsing", "date_from_datetime_parsing"):
+        return place, f"{shown} is not a date", f"write year, month and day, without quotes: {key} = 2026-11-30"
+    if kind in ("less_than", "less_than_equal") and context.get("lt", context.get("le")) == 1 and 1 < value <= 100:
+        return place, told, f"write a share, not a percentage: {key} = {value / 100:g} for {value:g} %"
+    return place, told, "`luthier keys` says what it may be"
+
+
+def _example(section: str, key: str) -> str:
+    """A number that stands for this key often, so that the fix shows one that could be right."""
+    if section not in sections():
+        return ""
+    field = next((each for name, each in sections()[section].model_fields.items() if (each.alias or name) == key), None)
+    shown = field.examples[0] if field is not None and field.examples else getattr(field, "default", None)
+    return f"{shown:g}" if isinstance(shown, int | float) and not isinstance(shown, bool) and shown else ""
 
 
 _TYPES = {

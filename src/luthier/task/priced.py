@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from luthier.task.section import Section, problem
 from luthier.types import Price
@@ -15,11 +15,16 @@ Unit = Literal["1M tokens", "1K tokens", "token"]
 PER_MILLION: dict[str, int] = {"1M tokens": 1, "1K tokens": 1_000, "token": 1_000_000}
 # what a million tokens has cost since there are prices: outside it, the unit is in doubt
 PLAUSIBLE = (Decimal("0.005"), Decimal(600))
+BESIDE_INPUT = (Decimal("0.01"), Decimal(5))  # cached tokens and writes, as multiples of a fresh one
 
 
 def money(default: float | None, meaning: str) -> Any:
     """A key that holds a sum of dollars."""
     return Field(default=default, ge=0, le=1e12, allow_inf_nan=False, description=meaning)
+
+
+def _written(amount: Decimal) -> str:
+    return f"{amount.normalize():f}" if 1e-9 < amount < 1e15 else f"{amount:.3g}"
 
 
 class PriceSection(Section):
@@ -32,10 +37,11 @@ class PriceSection(Section):
         default=None,
         description="What the token prices are for. Left out: a million tokens, and an implausible price is an error.",
     )
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="The currency, as three letters.")
+    currency: str = Field(default="USD", description="The currency, as three letters.")
     usd_per_unit: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-8,
+        le=1e8,
         allow_inf_nan=False,
         description="What one unit of that currency is in US dollars: needed with any other.",
     )
@@ -66,6 +72,13 @@ class PriceSection(Section):
         default=None, description="On which day it was so.", json_schema_extra={"values": "date"}
     )
 
+    @field_validator("currency")
+    @classmethod
+    def _currency(cls, value: str) -> str:
+        if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+            raise problem(f"{value!r} is no currency", 'write its three letters: currency = "EUR"')
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> PriceSection:
         if self.currency != "USD" and self.usd_per_unit is None:
@@ -81,17 +94,29 @@ class PriceSection(Section):
             raise problem("one of input and output is missing", "add both, in the same unit")
         for name in ("input", "output", "training"):
             self._check_magnitude(name)
+        for name in ("cached_input", "cache_write"):
+            self._check_beside_input(name)
         return self
+
+    def _check_beside_input(self, name: str) -> None:
+        """A cached token costs a tenth to twice a fresh one wherever one is sold: far from it, the unit differs."""
+        amount, fresh = self._tokens(name), self._tokens("input")
+        if not amount or not fresh or BESIDE_INPUT[0] * fresh <= amount <= BESIDE_INPUT[1] * fresh:
+            return
+        raise problem(
+            f"{name}: ${_written(amount)} for a million tokens, and input ${_written(fresh)}: is the unit the same?",
+            f"write {name} in the unit of input; leave it out where it costs what input does",
+        )
 
     def _check_magnitude(self, name: str) -> None:
         amount = self._tokens(name)
         if self.unit is not None or not amount or PLAUSIBLE[0] <= amount <= PLAUSIBLE[1]:
             return
         small = amount < PLAUSIBLE[0]
-        guess = f"for 1,000 tokens (then it is {amount * 1000:f} for a million)" if small else "in cents"
+        guess = f"for 1,000 tokens (then it is {_written(amount * 1000)} for a million)" if small else "in cents"
         raise problem(
-            f"{name}: ${amount:f} for a million tokens is far {'below' if small else 'above'} what models cost: "
-            f"is it {guess}?",
+            f"{name}: ${_written(amount)} for a million tokens is far {'below' if small else 'above'} what models "
+            f"cost: is it {guess}?",
             'say what it is for: unit = "1K tokens", or unit = "1M tokens" if it is right as it is',
         )
 

@@ -468,7 +468,7 @@ class File(Section):
 
     @model_validator(mode="after")
     def _worth(self) -> File:
-        check_worth(self.economics, self.option, self.price)
+        check_worth(self.economics, self.option, self.price, RUNG_NAMES)
         ceilings = ("usd_per_1k_requests", "usd_per_month", "usd_to_start")
         named = [name for name in ceilings if getattr(self.constraints, name) is not None]
         if named and self.economics is None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from luthier.task.priced import PriceSection, money
-from luthier.task.section import Section, problem
+from luthier.task.section import Section, Written, problem
 from luthier.types import Economics, Family, Option
 
 FAMILIES: tuple[Family, ...] = ("rules", "prompt", "tune")
 MOST_MONTHS = 120
+MOST_REQUESTS = 1e12
+MOST = 1e9  # of hours, labels and whatever else is counted: beyond it a figure is a slip of the keyboard
+A_DAY = 0.03  # in months
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 
@@ -23,7 +27,9 @@ class EconomicsSection(Section):
     """
 
     monthly_requests: float = Field(
-        allow_inf_nan=False, description="How many requests a month there are. The first month's, where they grow."
+        allow_inf_nan=False,
+        examples=[300000],
+        description="How many requests a month there are. The first month's, where they grow.",
     )
     requests_range: list[float] | None = Field(
         default=None,
@@ -53,18 +59,22 @@ class EconomicsSection(Section):
     )
     active_hours: float = Field(
         default=730.0,
-        gt=0,
+        ge=0.1,
         le=744,
         allow_inf_nan=False,
         description="In how many hours of a month the requests arrive; a prompt cache and the peak depend on it.",
     )
     peak: float = Field(
-        default=3.0, ge=1, allow_inf_nan=False, description="The busiest second beside the mean one, in requests."
+        default=3.0,
+        ge=1,
+        le=1e6,
+        allow_inf_nan=False,
+        description="The busiest second beside the mean one, in requests.",
     )
     utilisation: float = Field(
-        default=0.6, gt=0, le=1, allow_inf_nan=False, description="How busy a machine may be at the peak."
+        default=0.6, ge=0.01, le=1, allow_inf_nan=False, description="How busy a machine may be at the peak."
     )
-    replicas: int = Field(default=1, ge=1, description="How many machines run at the least.")
+    replicas: int = Field(default=1, ge=1, le=1_000_000, description="How many machines run at the least.")
     machine_usd_per_hour: float | None = money(
         None, "What this machine costs an hour. Left out: the price of `aws-m7g-large` is assumed."
     )
@@ -110,7 +120,7 @@ class EconomicsSection(Section):
             "0.4), as teams report. 0: the data are prepared."
         ),
     )
-    trials: int = Field(default=1, ge=1, description="How many trainings it takes until one is kept.")
+    trials: int = Field(default=1, ge=1, le=10_000, description="How many trainings it takes until one is kept.")
     months_between_changes: float = Field(
         default=0.0,
         ge=0,
@@ -128,11 +138,13 @@ class EconomicsSection(Section):
     labels_per_change: int = Field(
         default=0,
         ge=0,
+        le=int(MOST),
         description="How many new labels each change takes, at usd_per_label, for what learns from them.",
     )
     tasks: int = Field(
         default=1,
         ge=1,
+        le=1_000_000,
         description=(
             "How many tasks as large as this one the same machines serve, and pay for in equal parts: a model that is "
             "prompted serves any task."
@@ -170,7 +182,7 @@ class EconomicsSection(Section):
     )
     labels_per_day: float | None = Field(
         default=None,
-        gt=0,
+        ge=0.1,
         allow_inf_nan=False,
         description=(
             "How many examples are labelled a day, for the time to production. Left out: the labels are there, or 480 "
@@ -194,11 +206,33 @@ class EconomicsSection(Section):
         ),
     )
 
+    @field_validator("monthly_requests", mode="before")
+    @classmethod
+    def _thousands(cls, value: Any) -> Any:
+        if isinstance(value, Written) and re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", value.text):
+            raise problem(
+                f"{value.text} is {float(value):g} in TOML, where a point parts decimals",
+                f"write {value.text.replace('.', '')} if a point parts thousands, else {float(value):g}",
+            )
+        return value
+
     @field_validator("monthly_requests")
     @classmethod
     def _requests(cls, value: float) -> float:
         if value <= 0:
             raise problem(f"{value:g} requests a month cost nothing", "write how many there are, such as 300000")
+        if not 1 <= value <= MOST_REQUESTS:
+            raise problem(
+                f"{value:g} requests a month are {'fewer than one' if value < 1 else 'more than anybody has'}",
+                f"write how many there are in a month, from 1 to {MOST_REQUESTS:,.0f}",
+            )
+        return value
+
+    @field_validator("months_between_changes")
+    @classmethod
+    def _changes(cls, value: float) -> float:
+        if 0 < value < A_DAY:
+            raise problem(f"a change every {value:g} months is more than one a day", "write months, or 0 for never")
         return value
 
     @field_validator("horizon_months")
@@ -211,14 +245,14 @@ class EconomicsSection(Section):
     @field_validator("requests_range")
     @classmethod
     def _range(cls, value: list[float] | None) -> list[float] | None:
-        if value is not None and not (len(value) == 2 and 0 < value[0] <= value[1] < float("inf")):
-            raise problem(f"{value} is no range", "write two numbers above 0, the lower one first")
+        if value is not None and not (len(value) == 2 and 1 <= value[0] <= value[1] <= MOST_REQUESTS):
+            raise problem(f"{value} is no range", "write two numbers of 1 or more, the lower one first")
         return value
 
     @field_validator("judge_tokens")
     @classmethod
     def _judge_tokens(cls, value: list[float] | None) -> list[float] | None:
-        if value is not None and not (len(value) == 2 and all(0 <= each < float("inf") for each in value)):
+        if value is not None and not (len(value) == 2 and all(0 <= each <= MOST for each in value)):
             raise problem(f"{value} is no pair of counts", "write what it reads and what it writes: [600, 20]")
         return value
 
@@ -226,8 +260,8 @@ class EconomicsSection(Section):
     @classmethod
     def _amounts(cls, value: dict[str, float]) -> dict[str, float]:
         for name, amount in value.items():
-            if not 0 <= amount < float("inf"):
-                raise problem(f"{name} = {amount:g} is no amount", "write a number of 0 or more")
+            if not 0 <= amount <= MOST:
+                raise problem(f"{name} = {amount:g} is no amount", f"write a number from 0 to {MOST:,.0f}")
         return value
 
     @model_validator(mode="after")
@@ -284,13 +318,16 @@ class OptionSection(Section):
     training_tokens: float | None = Field(
         default=None,
         ge=0,
+        le=1e15,
         allow_inf_nan=False,
         description="Training tokens of a fine-tune, each counted as often as it is seen.",
     )
     training_model: str | None = Field(
         default=None, min_length=1, description="The model whose price for training counts. Left out: `model`."
     )
-    labels: int = Field(default=0, ge=0, description="How many labelled examples it takes, at usd_per_label each.")
+    labels: int = Field(
+        default=0, ge=0, le=int(MOST), description="How many labelled examples it takes, at usd_per_label each."
+    )
     host: str | None = Field(default=None, min_length=1, description="A machine it runs on, by its name in the table.")
     seconds_per_request: float | None = Field(
         default=None,
@@ -301,7 +338,7 @@ class OptionSection(Section):
     )
     local: bool = Field(default=True, description="`false`: inputs leave this machine.")
     days: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="How many days until it is in production."
+        default=None, ge=0, le=36_525, allow_inf_nan=False, description="How many days until it is in production."
     )
 
     @field_validator("accuracy_range")
@@ -344,14 +381,21 @@ def checked_keys(named: dict[str, Any], what: str) -> None:
         if not _NAME.fullmatch(name):
             raise problem(
                 f"{name!r} is no name for {what}",
-                "use letters, digits and . _ / : @ -, in quotes where TOML needs them",
+                "use letters from a to z, digits and . _ / : @ -, in quotes where TOML needs them",
             )
 
 
 def check_worth(
-    economics: EconomicsSection | None, options: dict[str, OptionSection], prices: dict[str, PriceSection]
+    economics: EconomicsSection | None,
+    options: dict[str, OptionSection],
+    prices: dict[str, PriceSection],
+    rungs: Sequence[str] = (),
 ) -> None:
-    """What the three sections have to say together."""
+    """What the three sections have to say together; `rungs` may not lend an option their names: two ways would share
+    one."""
+    for name in options:
+        if name.partition("@")[0] in rungs:
+            raise problem(f"[option.{name}] has the name of a rung", f'give it another one: [option."my-{name}"]')
     checked_keys(options, "an option")
     checked_keys(prices, "a price")
     today = [name for name, option in options.items() if option.today]

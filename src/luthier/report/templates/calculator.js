@@ -41,7 +41,7 @@ function breakEven(fresh, old, world, errors) {
     saved += gained;
   }
   const first = monthCost(old, world, 1, errors) - monthCost(fresh, world, 1, errors);
-  return {months: null, why: first <= 0 ? "it costs " + dollars(-first) + " more a month" : "not within " + MOST + " months"};
+  return {months: null, why: first <= 0 ? "it costs " + dollars(-first) + " more a month" + (errors ? ", wrong answers included" : "") : "not within " + MOST + " months"};
 }
 
 // ---------------------------------------------------------------- where the sliders stand
@@ -67,6 +67,7 @@ function numbers(name) {
 
 function dollars(value) {
   const size = Math.abs(value), sign = value < 0 ? "\u2212" : "";
+  if (size >= 1e12) return sign + "$" + Number((size / 1e12).toPrecision(3)).toLocaleString("en") + " trillion";
   if (size >= 1e9) return sign + "$" + (size / 1e9).toPrecision(3) + " billion";
   if (size >= 1e6) return sign + "$" + (size / 1e6).toPrecision(3) + " million";
   if (size >= 100) return sign + "$" + Math.round(size).toLocaleString("en");
@@ -95,7 +96,13 @@ function show() {
   output.dataset.errors = String(errorPrice());
   output.dataset.total = String(totals.get(of));
   output.dataset.cheapest = cheapest || "";
-  text("break-even", found.months === null ? of + " never pays back: " + found.why : found.months === 0 ? of + " has nothing to pay back" : of + " pays back " + (inMonths(found.months) === "at once" ? "at once" : "after " + inMonths(found.months)));
+  const pair = of + " against " + against;
+  text("break-even", of === against ? "Choose two ways to see when one pays back" : found.months === null ? pair + " never pays back: " + found.why : found.months === 0 ? pair + " has nothing to pay back" : pair + " pays back " + (inMonths(found.months) === "at once" ? "at once" : "after " + inMonths(found.months)));
+  const least = data.ways.find((each) => each.name === cheapest), chosen = data.ways.find((each) => each.name === data.chosen);
+  text("known", [
+    least && data.chosen && !least.measured ? cheapest + " is only stated: nobody has measured it here." : "",
+    chosen && cheapest !== data.chosen ? "The run chose " + data.chosen + ": " + dollars(totals.get(data.chosen)) + "." : "",
+  ].join(" ").trim());
   const span = now.months === 1 ? "1 month" : now.months + " months";
   text("cheapest", cheapest ? cheapest + " costs least: " + dollars(totals.get(cheapest)) + " over " + span : "No way may be chosen");
   text("over", "Over " + span);
@@ -106,6 +113,7 @@ function show() {
   const way = data.ways.find((each) => each.name === of);
   get("accuracy").disabled = way.accuracy === null || !errors;
   if (way.accuracy !== null && !get("accuracy").dataset.touched) get("accuracy").value = way.accuracy;
+  text("accuracy-of", of);
   text("accuracy-is", way.accuracy === null ? "unknown" : (100 * Number(get("accuracy").value)).toFixed(1) + " %" + (errors ? "" : " (worth nothing without usd_per_error)"));
   rows(now, totals, cheapest, errors);
   draw(now, of, against, errors);
@@ -117,7 +125,7 @@ function rows(now, totals, cheapest, errors) {
     const own = numbers(way.name), row = document.createElement("tr");
     if (way.name === cheapest) row.className = "hero";
     const month = monthCost({...own, retraining: 0}, now, 1, false);
-    const cells = [way.name, dollars(own.once), dollars(month), dollars(1000 * month / now.requests), dollars(totals.get(way.name))];
+    const cells = [way.name, dollars(totals.get(way.name)), dollars(own.once), dollars(month), dollars(1000 * (month / now.requests))];
     cells.forEach((value, at) => {
       const cell = document.createElement(at ? "td" : "th");
       if (at) cell.className = "num"; else cell.scope = "row";
@@ -144,7 +152,7 @@ function draw(now, of, against, errors) {
     svg.append(line);
   });
   text("top", dollars(top)); text("last", now.months + (now.months === 1 ? " month" : " months"));
-  text("key-of", of + " (solid)"); text("key-against", against + " (dashed)");
+  text("key-of", of); text("key-against", against);
   svg.setAttribute("aria-label", "Dollars spent since the start, by month: " + of + " and " + against);
 }
 
