@@ -354,6 +354,44 @@ def test_missing_knowledge_and_a_search_that_misses_it(tmp_path: Path) -> None:
     assert lost["causes"][0]["remedy"].startswith("Better retrieval")
 
 
+@pytest.mark.parametrize("cause", ["retriever", "elicitation"])
+def test_a_rung_that_looks_up_is_diagnosed_with_its_passages(tmp_path: Path, cause: str) -> None:
+    pytest.importorskip("lancedb", reason="needs the extra 'rag'")
+    facts = {f"T{at}": str(1000 + chance(at) % 9000) for at in range(90)}
+    codes = {name: f"code{chance(name)}" if cause == "retriever" else name for name in facts}
+    (tmp_path / "docs").mkdir()
+    for name, number in facts.items():
+        (tmp_path / "docs" / f"{name}.md").write_text(f"# Ticket {name}\n\nThe number of ticket {name} is {number}.\n")
+
+    def script(asked: tuple[Message, ...]) -> str:
+        name = next(name for name, code in codes.items() if code == asked[-1].content.split()[-1])
+        here = f"The number of ticket {name} is {facts[name]}." in asked[-1].content
+        able = cause == "retriever" or len(asked) > 10
+        return f"{facts[name]} [1]" if here and able else "unknown"
+
+    examples = [Example(name, f"What is the number of ticket {codes[name]}", (facts[name],)) for name in facts]
+    documents = Documents(
+        (str(tmp_path / "docs"),), str(tmp_path / "docs"), oracles={name: (f"{name}.md",) for name in facts}
+    )
+    task = task_of(tmp_path, examples, train=20, written=True, documents=documents)
+    task = replace(task, spec=replace(task.spec, rungs=("zero-shot", "rag")))
+    found = diagnose(task, "rag", models={"prompted": ScriptedModel(script), "embedder": HashEmbedder()})
+    assert found["candidate"].startswith("rag@")
+    assert named(found) == [cause]
+    assert found["causes"][0]["share"] > 0.8
+    assert not found["skips"], "what holds for this prompt says nothing about others"
+    titles = {probe["probe"] for probe in found["probes"]}
+    assert "oracle-context" in titles
+    assert not titles & {"retrieved-context", "shots-nearest"}
+
+
+def test_a_rung_that_is_no_prompt_is_refused_and_another_one_is_named(tmp_path: Path) -> None:
+    task = topics(tmp_path)
+    task = replace(task, spec=replace(task.spec, rungs=("zero-shot", "reasoned")))
+    with pytest.raises(SpecError, match=r"'reasoned' is no prompt(.|\n)*use another of: zero-shot$"):
+        diagnose(task, "reasoned", models={"prompted": ScriptedModel(lambda asked: "alpha")})
+
+
 # ---------------------------------------------------------------- reading leniently
 
 

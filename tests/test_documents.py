@@ -108,6 +108,18 @@ def test_what_is_neither_utf_8_nor_utf_16_is_windows_1252_and_counted(tmp_path: 
     assert read(page)[0].text == "Łódź"
 
 
+@pytest.mark.parametrize(
+    "named", ["hex", "rot13", "undefined", "idna", "utf-7", "unicode_escape", "utf-16", "nonsense"]
+)
+def test_a_page_that_names_no_encoding_of_pages_is_read_all_the_same(tmp_path: Path, named: str) -> None:
+    page = b'<html><head><meta charset="%s"></head><body>The caf\xe9 opens \\x at 8 +a-</body></html>' % named.encode()
+    (tmp_path / "a.html").write_bytes(page)
+    found = Reading()
+    (document,) = read_documents(tmp_path / "a.html", "a.html", Documents(("a",)), found)
+    assert document.text.strip() == "The caf\xe9 opens \\x at 8 +a-"
+    assert found.guessed == "cp1252"
+
+
 def test_an_encoding_that_is_named_and_wrong_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "Straße".encode("cp1252"))
     with pytest.raises(DataError, match="it is not utf-8"):
@@ -273,6 +285,15 @@ def test_what_names_no_document_is_an_error(tmp_path: Path) -> None:
     for paths, message in ((("empty",), "no documents"), (("a",), ".png"), (("b",), "no such"), (("*.md",), "no file")):
         with pytest.raises(DataError, match=message):
             files(tmp_path, *paths)
+
+
+def test_a_file_that_is_named_and_cannot_be_read_is_not_left_out_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("text", encoding="utf-8")
+    (tmp_path / "b.docx").write_bytes(b"PK")
+    folder = str(tmp_path)
+    assert list(document_files(Documents((folder,), folder))) == ["a.md"]
+    with pytest.raises(DataError, match=r"b\.docx: its kind of file"):
+        document_files(Documents((folder, str(tmp_path / "b.docx")), folder))
 
 
 def test_a_file_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def diagnosis_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
         raise SpecError(
             f"'{rung.name}' is no prompt that can be asked in another way",
             where="luthier diagnose --rung",
-            fix=f"use another of: {', '.join(prompts)}",
+            fix="use another of: "
+            + (", ".join(each for each in prompts if each != rung.name) or "none; add zero-shot"),
         )
     return found
 

@@ -1,9 +1,9 @@
 """Diagnose: why a candidate misses: interventions on its failures, and which cause what they repair supports.
 
 sample.py draws failures and passing examples on dev; probes.py has the interventions; learned.py and lenient.py read
-answers otherwise; effect.py is what they repair beyond chance and harm; examine.py asks them in order, by asking.py,
-and examination.py holds what they showed; causes.py concludes, and holds every threshold; skips.py says which rungs of
-the ladder cannot help.
+answers otherwise; shown.py lets a prompt with passages be changed like any other; effect.py is what they repair beyond
+chance and harm; examine.py asks them in order, by asking.py, and examination.py holds what they showed; causes.py
+concludes, and holds every threshold; skips.py says which rungs of the ladder cannot help.
 
     candidate -> [sample -> probes -> effects] -> causes -> what to do, and which rungs cannot help
 """
@@ -19,13 +19,13 @@ from luthier.diagnose.effect import LEVEL
 from luthier.diagnose.examination import Examination, Subject
 from luthier.diagnose.examine import examine, too_few
 from luthier.diagnose.sample import Sample
+from luthier.diagnose.shown import ReadingPrompt, prompt_of
 from luthier.diagnose.skips import skips
-from luthier.rungs.prompted import Chosen, PromptPredictor
 from luthier.types import Event, Listener, silent
 
 __all__ = ["VERSION", "Subject", "diagnosed", "prompt_of"]
 
-VERSION = 1  # of what a diagnosis says; goes up when the same answers may be read otherwise
+VERSION = 2  # of what a diagnosis says; goes up when the same answers may be read otherwise
 
 
 def diagnosed(subject: Subject, listen: Listener = silent) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def diagnosed(subject: Subject, listen: Listener = silent) -> dict[str, Any]:
         if not any(cause.supported for cause in known):
             told["abstained"] = "no intervention repairs more failures than chance would"
         told["causes"] = [cause.plain for cause in known]
-        plain = not subject.prompt.shots.describe().get("examples in the prompt") and subject.prompt.prior is None
+        prompt = subject.prompt
+        had = prompt.shots.describe().get("examples in the prompt") or prompt.prior is not None
+        plain = not had and not isinstance(prompt, ReadingPrompt)
         told["skips"] = skips(found, subject.task, plain=plain)
         told["probes"] = [probed.plain for probed in found.probed]
         told["not_probed"] = found.not_probed
@@ -73,10 +75,3 @@ def _counts(subject: Subject, found: Examination | Sample | None) -> dict[str, A
         "usage": {} if sample is None else asdict(sample.usage),
         "seconds": 0.0,
     }
-
-
-def prompt_of(predictor: Any) -> PromptPredictor | None:
-    """The prompt that a predictor is; None for one that is no prompt."""
-    if isinstance(predictor, Chosen):
-        return prompt_of(predictor.prompt)
-    return predictor if isinstance(predictor, PromptPredictor) else None

@@ -11,6 +11,7 @@ from luthier.diagnose.examination import Examination, Probed, Subject
 from luthier.diagnose.lenient import Lenient
 from luthier.diagnose.probes import Way
 from luthier.diagnose.sample import Bools, Floats, answered
+from luthier.diagnose.shown import ReadingPrompt
 from luthier.errors import LuthierError, Stopped
 from luthier.types import Prediction
 
@@ -42,10 +43,13 @@ class Asking:
     def ask(self, way: Way, control: Floats | None = None) -> Probed | None:
         """The probe's answers; None, with the reason kept, where too many of them failed.
 
-        A probe whose prompts share little is dear: it is asked about part of the sample (`_part`).
+        A probe whose prompts share little is dear: it is asked about part of the sample (`_part`). Controls never are:
+        they have to hold for whatever is asked about more.
         """
         self.telling(way.title)
-        asked = self._part(way.characters)
+        prompt = self.subject.prompt
+        passages = prompt.characters if isinstance(prompt, ReadingPrompt) and way.family != "no-op" else 0
+        asked = self._part(way.characters + passages)
         some = [example for example, is_asked in zip(self.sample.examples, asked, strict=True) if is_asked]
         try:
             said = way.predict(some)

@@ -179,6 +179,8 @@ def _context(found: Examination, task: Task) -> list[Cause | None]:
     best = oracle or retrieved
     if best is None:
         return []
+    if best.family == "retriever" and best is oracle:  # the candidate looks passages up: what it lacks, it missed
+        return [_of(found, task, "retriever", oracle, LEAST)]
     knowledge = _of(found, task, "knowledge", best, LEAST)
     if oracle is None or retrieved is None:
         return [knowledge]

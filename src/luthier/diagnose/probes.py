@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from luthier.diagnose.shown import ReadingPrompt
 from luthier.documents.library import DEPTH, Hit, Library, holds
 from luthier.evaluate.retrieval import first_right
 from luthier.rungs.base import instruction, text_of
@@ -113,10 +114,11 @@ def instructions(prompt: PromptPredictor, task: Task) -> list[Way]:
             "answers-by-examples": ("what answers look like, told by examples", told),
             "instruction-from-data": ("no instruction but what answers look like", untold),
         }
+    rule = prompt.system.removeprefix(instruction(spec)) if isinstance(prompt, ReadingPrompt) else ""
     return [
-        Way(name, title, "instruction", like(prompt, replace(prompt, system=system)))
+        Way(name, title, "instruction", like(prompt, replace(prompt, system=system + rule)))
         for name, (title, system) in systems.items()
-        if system != prompt.system
+        if system + rule != prompt.system
     ]
 
 
@@ -140,6 +142,11 @@ def shots(prompt: PromptPredictor, task: Task, embedder: Any | None) -> list[Way
         f"shots-{MANY}": (f"{MANY} solved examples", FixedShots(many), 0),
         "shots-nearest": (f"the {MANY} nearest solved examples", nearest, size),
     }
+    if isinstance(prompt, ReadingPrompt):  # after examples that answer from nothing a small model goes on to do so
+        assert prompt.look is not None
+        library = prompt.look.library
+        del sets["shots-nearest"]
+        sets = {name: (title, with_passages(some, library), 0) for name, (title, some, _) in sets.items()}
     ways = [
         Way(name, title, "elicitation", like(prompt, replace(prompt, shots=some)), characters)
         for name, (title, some, characters) in sets.items()
@@ -171,30 +178,50 @@ def closed(prompt: PromptPredictor, answers: Sequence[str]) -> list[Way]:
 
 @dataclass(frozen=True)
 class OracleReading:
-    """A reader that is shown the passage in which an example's answer stands, where that is known."""
+    """A reader that is shown the passage in which an example's answer stands, where that is known.
+
+    `passages` by the example's id are all that are shown; others have what a search finds where `searches`, or none.
+    """
 
     reader: ReadingPredictor
-    passages: Mapping[str, Hit]
+    passages: Mapping[str, tuple[Hit, ...]]
+    searches: bool = False
 
     def of(self, examples: Sequence[Example]) -> list[Prediction]:
-        shown = [
-            self.reader.shown(example.input, [self.passages[example.id]] if example.id in self.passages else [])
-            for example in examples
-        ]
-        found: list[Prediction] = self.reader.reader.predict(shown)
-        return found
+        inputs = [example.input for example in examples]
+        found = self.reader.look.up(inputs) if self.searches else [()] * len(inputs)
+        hits = [self._hits(example, some) for example, some in zip(examples, found, strict=True)]
+        hits = self.reader.fitting(inputs, hits)
+        said = self.reader.reader.predict(
+            [self.reader.shown(one, some) for one, some in zip(inputs, hits, strict=True)]
+        )
+        return [self.reader.cited(answer, some) for answer, some in zip(said, hits, strict=True)]
+
+    def _hits(self, example: Example, found: Sequence[Hit]) -> tuple[Hit, ...]:
+        """The right passage first, then what was found, as many as are shown at all."""
+        right = self.passages.get(example.id, ())
+        known = {hit.chunk.id for hit in right}
+        return (*right, *(hit for hit in found if hit.chunk.id not in known))[: self.reader.look.count]
 
 
 def contexts(prompt: PromptPredictor, library: Library, examples: Sequence[Example], spec: TaskSpec) -> list[Way]:
     """The right passage before the input, then what a search finds; the former only where it is known.
 
-    Solved examples get a passage too: after examples that answer from nothing a small model goes on to do so.
+    Solved examples get a passage too: after examples that answer from nothing a small model goes on to do so. A prompt
+    that looks passages up by itself is shown the right one among them: what that repairs, its search has missed.
     """
-    told = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None, shots=with_passages(prompt.shots, library))
-    reader = ReadingPredictor(told, Look(library, "both", library.sizes[0], PASSAGES))
+    open_ended = spec.kind == "generation"
+    if isinstance(prompt, ReadingPrompt):
+        reader = replace(prompt, prior=None).reading
+        right = right_passages(library, examples, open_ended=open_ended, size=reader.look.size)
+        told = "the passage in which the answer stands, among those that are found"
+        oracle = OracleReading(reader, right, searches=True)
+        return [Way("oracle-context", told, "retriever", oracle)] if right else []
+    words = replace(prompt, system=f"{prompt.system}\n\n{RULE}", prior=None, shots=with_passages(prompt.shots, library))
+    reader = ReadingPredictor(words, Look(library, "both", library.sizes[0], PASSAGES))
     size = PASSAGES * library.sizes[0]
     ways = [Way("retrieved-context", "the passage that a search finds first", "retriever", reader, size)]
-    passages = right_passages(library, examples, open_ended=spec.kind == "generation")
+    passages = right_passages(library, examples, open_ended=open_ended, size=library.sizes[0])
     if passages:
         oracle = OracleReading(reader, passages)
         ways.insert(0, Way("oracle-context", "the passage in which the answer stands", "knowledge", oracle, size))
@@ -213,21 +240,22 @@ def with_passages(shots: Shots, library: Library) -> Shots:
     return FixedShots(tuple(told))
 
 
-def right_passages(library: Library, examples: Sequence[Example], *, open_ended: bool) -> dict[str, Hit]:
+def right_passages(
+    library: Library, examples: Sequence[Example], *, open_ended: bool, size: int
+) -> dict[str, tuple[Hit, ...]]:
     """The right passage of each example by its id: as the data name it, else the first found that holds the answer."""
-    size = library.sizes[0]
-    found = {}
+    found: dict[str, tuple[Hit, ...]] = {}
     for example in examples:
         chunks = library.oracle(example, size=size)
         if chunks:
-            found[example.id] = Hit(chunks[0], 1.0)
+            found[example.id] = (Hit(chunks[0], 1.0),)
     if found or not open_ended:
         return found
     hits = library.search([text_of(example.input) for example in examples], DEPTH, by="both", size=size)
     for example, some in zip(examples, hits, strict=True):
         place = first_right(library, example, some, by_answer=True)
         if place is not None:
-            found[example.id] = some[place - 1]
+            found[example.id] = (some[place - 1],)
     return found
 
 
@@ -251,7 +279,8 @@ def drawn(
         for messages in prompt.prompts(inputs)
     ]
     replies = prompt.model.complete(requests)
-    texts = [tuple(text.strip() for text in reply.texts) if reply.error is None else () for reply in replies]
+    said = prompt.said if isinstance(prompt, ReadingPrompt) else str
+    texts = [tuple(said(text).strip() for text in reply.texts) if reply.error is None else () for reply in replies]
     voted = [
         Prediction(_most(some) if some else None, reply.usage, reply.latency_s, reply.error)
         for some, reply in zip(texts, replies, strict=True)

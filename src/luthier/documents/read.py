@@ -23,6 +23,7 @@ VERSION = 1  # of how files are read: another version is another index
 FALLBACK = "cp1252"  # of texts that are neither UTF-8 nor UTF-16
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.I)
+_ASCII = '<meta charset="x"> +a- \\x'  # what codecs that are no encodings of web pages read as something else
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
@@ -137,10 +138,14 @@ def _wide(raw: bytes) -> str | None:
 
 
 def _named_charset(raw: bytes) -> str | None:
+    """What an HTML head says of its encoding, if that can be: its own name was read as ASCII, and has to stay that."""
     told = _CHARSET.search(raw[:_LOOKED_AT])
+    if told is None:
+        return None
     try:
-        return None if told is None else codecs.lookup(told.group(1).decode("ascii")).name
-    except LookupError:
+        name = codecs.lookup(told.group(1).decode("ascii")).name
+        return name if _ASCII.encode().decode(name, "replace") == _ASCII else None
+    except (LookupError, UnicodeError):  # "hex" and "rot13" are codecs, and no encodings of texts
         return None
 
 

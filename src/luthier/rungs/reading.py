@@ -95,7 +95,7 @@ class ReadingPredictor:
         shown = [self.shown(inputs[at], found[at]) for at in asked]
         answers = dict(zip(asked, self.reader.predict(shown), strict=True))
         absent = Prediction(self.look.library.no_answer, Usage())
-        return [self._cited(answers[at], hits) if at in answers else absent for at, hits in enumerate(found)]
+        return [self.cited(answers[at], hits) if at in answers else absent for at, hits in enumerate(found)]
 
     def ask(self, inputs: Sequence[Input]) -> list[Reply]:
         """All labels scored for each input, or answers written."""
@@ -181,7 +181,7 @@ class ReadingPredictor:
 
     # ------------------------------------------------------------ what is cited
 
-    def _cited(self, answer: Prediction, hits: Sequence[Hit]) -> Prediction:
+    def cited(self, answer: Prediction, hits: Sequence[Hit]) -> Prediction:
         """The answer with the passages that it stands in; a label rests on all that was shown."""
         if answer.output is None or not hits:
             return answer

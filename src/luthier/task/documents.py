@@ -141,6 +141,12 @@ def document_files(documents: Documents) -> dict[str, Path]:
             if _hidden(file, root) or str(file.resolve()) in left_out:
                 continue
             if file.suffix.lower() not in ENDINGS:
+                if file == path:  # left out without a word, it would be missed by nobody
+                    raise DataError(
+                        "its kind of file cannot be read",
+                        where=_name(file, Path(documents.folder)),
+                        fix=f"save it as one of {', '.join(ENDINGS)}, or leave it out of [documents] paths",
+                    )
                 unknown.add(file.suffix.lower() or file.name)
                 continue
             found[_name(file, Path(documents.folder))] = file
