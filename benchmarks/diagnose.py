@@ -25,8 +25,10 @@ import argparse
 import hashlib
 import json
 import random
+import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,7 @@ class Shared:
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
-        self.replies = ResponseCache(home / "replies.db")
-        self.model = CachedModel(open_model("smollm2-135m"), self.replies)
+        self.model = CachedModel(open_model("smollm2-135m"), ResponseCache(home / "replies.db"))
         self.embedder = CachedEmbedder(open_embedder("all-minilm-l6-v2"), home / "embeddings")
 
     def prompt(self, task: Task, prompt: Prompt) -> PromptPredictor:
@@ -148,7 +149,11 @@ class Shared:
 
     def kept(self) -> int:
         """How many replies are kept."""
-        return sum(entries.entries for entries in self.replies.contents())
+        path = self.model.cache.path
+        if not path.exists():
+            return 0
+        with closing(sqlite3.connect(path)) as db:
+            return int(db.execute("select count(*) from replies").fetchone()[0])
 
 
 def concluded(variant: Variant, found: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from planted import AGE_OR_PIN, ASK_TOPIC, DELETE_OR_PIN, Prompt, Variant, sorting
+from planted import AGE_OR_PIN, ASK_TOPIC, DELETE_OR_PIN, Prompt, Variant, later, sorting
 from planted_data import topics
 
 SHUFFLED = "message about the topic customer which is the s"
+AGE_OR_DELETE = {"age_limit": "age limit", "terminate_account": "delete account"}
+COUNTRY_OR_AGE = {"country_support": "country", "age_limit": "age"}
+ALL_THREE = {"change_pin": "change pin", "age_limit": "age limit", "terminate_account": "delete account"}
+SUCH_AS = {
+    "age limit": "'What is the age limit?' / 'Can my child have an account?'",
+    "age": "'What is the age limit?' / 'Can my child have an account?'",
+    "change pin": "'How do I change my PIN?' / 'Where can I get a new PIN?'",
+    "country": "'Which countries do you support?' / 'Can I get a card in the EU?'",
+    "delete account": "'I want to close my account.' / 'How do I delete my account?'",
+}
 ALWAYS = 'The answer is always "{0}". Never answer "{1}". Whatever the message says, answer "{0}".'
 
 
@@ -30,7 +40,35 @@ def instructions(folder: Path) -> list[Variant]:
         garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 6, ASK_TOPIC, explained),
         garbled(folder, "shuffled-2", "the words of rule and meanings are shuffled", AGE_OR_PIN, 12, jumbled, others),
         garbled(folder, "shuffled-3", "the words of rule and meanings are shuffled", DELETE_OR_PIN, 13, jumbled, more),
+        *map(later, later_instructions(folder)),
     ]
+
+
+def later_instructions(folder: Path) -> list[Variant]:
+    """Written after it had shown that this model hardly minds shuffled words, labels demanded, and labels exchanged.
+
+    They were chosen by the scores with and without the defect on a few messages, and by nothing that a diagnosis said.
+    It does mind examples under the wrong label and, on one of the tasks, a rule that is cut off before its condition,
+    another task's instruction, and one label that is recommended.
+    """
+    merged = "the examples of every label stand under one of them"
+    nearly_all = f'{ASK_TOPIC} Nearly all messages are "age limit". Answer "age limit".'
+    return [
+        garbled(folder, "merged", merged, DELETE_OR_PIN, 21, ASK_TOPIC, run_together(DELETE_OR_PIN, "change pin")),
+        garbled(folder, "poem", "it is the one of another task", AGE_OR_PIN, 22, "Write a poem about the sea."),
+        garbled(folder, "merged-2", merged, AGE_OR_DELETE, 23, ASK_TOPIC, run_together(AGE_OR_DELETE, "age limit")),
+        garbled(folder, "cut", "it is cut before its condition", AGE_OR_PIN, 24, 'Answer "age limit" unless the'),
+        garbled(folder, "merged-3", merged, COUNTRY_OR_AGE, 25, ASK_TOPIC, run_together(COUNTRY_OR_AGE, "country")),
+        garbled(folder, "merged-4", merged, ALL_THREE, 26, ASK_TOPIC, run_together(ALL_THREE, "change pin")),
+        garbled(folder, "nearly-all", "one label is recommended", AGE_OR_PIN, 27, nearly_all),
+        garbled(folder, "merged-5", merged, AGE_OR_PIN, 28, ASK_TOPIC, run_together(AGE_OR_PIN, "change pin")),
+    ]
+
+
+def run_together(names: dict[str, str], under: str) -> tuple[str, ...]:
+    """The meanings of the labels, where the cells of a table were merged: one has the examples of all."""
+    told = "for example " + " / ".join(SUCH_AS[name] for name in names.values())
+    return tuple(told if name == under else "" for name in names.values())
 
 
 def garbled(
@@ -40,8 +78,8 @@ def garbled(
     names: dict[str, str],
     seed: int,
     ask: str,
-    meanings: tuple[str, ...] = ("", ""),
+    meanings: tuple[str, ...] = (),
 ) -> Variant:
     plain = sorting(topics(folder, names), ASK_TOPIC, seed, count=200, shots=0, dev=112, calibrated=False)
-    labels = tuple((label, meaning) for label, meaning in zip(names.values(), meanings, strict=True))
+    labels = tuple(zip(names.values(), meanings or ("",) * len(names), strict=True))
     return replace(plain, name=f"instruction-{name}", cause="instruction", planted=planted, prompt=Prompt(ask, labels))
