@@ -40,7 +40,7 @@ def instructions(folder: Path) -> list[Variant]:
         garbled(folder, "opposite", "each label is explained by the other one", DELETE_OR_PIN, 6, ASK_TOPIC, explained),
         garbled(folder, "shuffled-2", "the words of rule and meanings are shuffled", AGE_OR_PIN, 12, jumbled, others),
         garbled(folder, "shuffled-3", "the words of rule and meanings are shuffled", DELETE_OR_PIN, 13, jumbled, more),
-        *map(later, later_instructions(folder)),
+        *later_instructions(folder),
     ]
 
 
@@ -54,14 +54,14 @@ def later_instructions(folder: Path) -> list[Variant]:
     merged = "the examples of every label stand under one of them"
     nearly_all = f'{ASK_TOPIC} Nearly all messages are "age limit". Answer "age limit".'
     return [
-        garbled(folder, "merged", merged, DELETE_OR_PIN, 21, ASK_TOPIC, run_together(DELETE_OR_PIN, "change pin")),
-        garbled(folder, "poem", "it is the one of another task", AGE_OR_PIN, 22, "Write a poem about the sea."),
-        garbled(folder, "merged-2", merged, AGE_OR_DELETE, 23, ASK_TOPIC, run_together(AGE_OR_DELETE, "age limit")),
-        garbled(folder, "cut", "it is cut before its condition", AGE_OR_PIN, 24, 'Answer "age limit" unless the'),
-        garbled(folder, "merged-3", merged, COUNTRY_OR_AGE, 25, ASK_TOPIC, run_together(COUNTRY_OR_AGE, "country")),
-        garbled(folder, "merged-4", merged, ALL_THREE, 26, ASK_TOPIC, run_together(ALL_THREE, "change pin")),
-        garbled(folder, "nearly-all", "one label is recommended", AGE_OR_PIN, 27, nearly_all),
-        garbled(folder, "merged-5", merged, AGE_OR_PIN, 28, ASK_TOPIC, run_together(AGE_OR_PIN, "change pin")),
+        misled(folder, "merged", merged, DELETE_OR_PIN, 21, ASK_TOPIC, run_together(DELETE_OR_PIN, "change pin")),
+        misled(folder, "poem", "it is the one of another task", AGE_OR_PIN, 22, "Write a poem about the sea."),
+        misled(folder, "merged-2", merged, AGE_OR_DELETE, 23, ASK_TOPIC, run_together(AGE_OR_DELETE, "age limit")),
+        misled(folder, "cut", "it is cut before its condition", AGE_OR_PIN, 24, 'Answer "age limit" unless the'),
+        misled(folder, "merged-3", merged, COUNTRY_OR_AGE, 25, ASK_TOPIC, run_together(COUNTRY_OR_AGE, "country")),
+        misled(folder, "merged-4", merged, ALL_THREE, 26, ASK_TOPIC, run_together(ALL_THREE, "change pin")),
+        misled(folder, "nearly-all", "one label is recommended", AGE_OR_PIN, 27, nearly_all),
+        misled(folder, "merged-5", merged, AGE_OR_PIN, 28, ASK_TOPIC, run_together(AGE_OR_PIN, "change pin")),
     ]
 
 
@@ -69,6 +69,20 @@ def run_together(names: dict[str, str], under: str) -> tuple[str, ...]:
     """The meanings of the labels, where the cells of a table were merged: one has the examples of all."""
     told = "for example " + " / ".join(SUCH_AS[name] for name in names.values())
     return tuple(told if name == under else "" for name in names.values())
+
+
+def misled(
+    folder: Path,
+    name: str,
+    planted: str,
+    names: dict[str, str],
+    seed: int,
+    ask: str,
+    meanings: tuple[str, ...] = (),
+) -> Variant:
+    """A later variant, whose twin lists its labels in the same order: this model minds that too."""
+    found = garbled(folder, name, planted, names, seed, ask, meanings)
+    return later(replace(found, twin=Prompt(ASK_TOPIC, tuple((label, "") for label in names.values()))))
 
 
 def garbled(
