@@ -1,10 +1,11 @@
 """The diagnosis on planted causes: real data, the real model, one defect a task (the modules planted_*.py make them).
 
-    python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--twins]
+    python benchmarks/diagnose.py DATA [--only NAME ...] [--limit N] [--home FOLDER] [--results FILE] [--minutes N]
+        [--twins]
 
 DATA holds xquad/, restaurant8k/ and banking77/. One example: the messages of bookings are taken out of the
-prompt and stand in documents only. "For how many people is the table of Davina Freedman?" is right 24 times of 34 with
-her message in the prompt (the twin), and never without it; the diagnosis has to name "knowledge" first.
+prompt and stand in documents only. "For how many people is the table of Davina Freedman?" is right 33 times of 34 with
+her message in the prompt (the twin), and once without it; the diagnosis has to name "knowledge" first.
 
 For each variant: the planted cause, the score with it and that of the twin on the same dev examples, what the diagnosis
 names first, and the shares with 99 % intervals. A variant counts only where its twin is better by `CLEARLY`: else
@@ -27,6 +28,7 @@ import json
 import random
 import sqlite3
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="variants whose names begin so, in this order")
     parser.add_argument("--half", choices=["tuning", "held out"], help="this half alone")
     parser.add_argument("--limit", type=int, help="so many variants at most")
+    parser.add_argument("--minutes", type=float, help="begin no further variant after so many; kept ones are taken")
     parser.add_argument("--home", type=Path, help="where replies and findings are kept")
     parser.add_argument("--twins", action="store_true", help="only the scores with and without the defect")
     parser.add_argument("--results", type=Path, help="where to write the figures")
@@ -247,6 +250,7 @@ def main() -> None:
     once = {variant.name: variant for variant in named if options.half in (None, halves[variant.name])}
     chosen = list(once.values())[: options.limit]
     code = version()
+    until = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
         shared = Shared(options.home or Path(scratch))
         rows = []
@@ -257,6 +261,8 @@ def main() -> None:
                 continue
             row = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
             if row.get("code") != code:
+                if time.monotonic() > until:
+                    continue
                 row = shared.measured(variant) | {"half": halves[variant.name], "code": code}
                 kept.write_text(json.dumps(row), encoding="utf-8")
             rows.append(row)
@@ -270,6 +276,7 @@ def main() -> None:
         "confidence_of_shares": LEVEL,
         "held out": totals(rows, "held out"),
         "tuning": totals(rows, "tuning"),
+        "not_measured": [each.name for each in everything if each.name not in {row["variant"] for row in rows}],
         "variants": rows,
     }
     if options.results:
