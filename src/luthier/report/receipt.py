@@ -68,8 +68,8 @@ def _ways(told: Mapping[str, Any]) -> list[str]:
     errors = told["counts_errors"]
     changes = bool(told["months_between_changes"])
     months = _months(told["horizon_months"])
-    titles = ["way", "to start", "a month", "1,000 requests", *([f"{months}, errors"] if errors else [])]
-    titles += [f"{months}", "P(cheapest)"]
+    titles = ["way", "to start", "a month", "1,000 requests", *(["with errors"] if errors else [])]
+    titles += [f"all {months}" if told["horizon_months"] > 1 else months, "chance cheapest"]
     timed = any(way["days_to_production"] is not None for way in told["ways"])
     titles += [*(["a change"] if changes else []), *(["to production"] if timed else []), "accuracy"]
     rows = []
