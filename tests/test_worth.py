@@ -21,7 +21,7 @@ from luthier.economics.measured import Measured, measured
 from luthier.economics.ways import Setting, nothing, raced_way, ways
 from luthier.errors import SpecError
 from luthier.models.scripted import ScriptedModel
-from luthier.report.calculator import calculate
+from luthier.report.calculator import Calculated, calculate
 from luthier.report.verdict import decide
 from luthier.task import load_task
 from luthier.types import Candidate, Constraints, Economics, Option, Outcome, Price, Target
@@ -457,6 +457,7 @@ AS_WRITTEN = [
     ("economics.error_by_class={a=1e308}", "is no amount"),
     ("option.tuned.training_tokens=1e300", "less than or equal to"),
     ("option.tuned.days=1e308", "less than or equal to"),
+    ("option.tuned.training_host='aws-g5-xlarge'", "add training_tokens and parameters"),
 ]
 
 
@@ -467,6 +468,45 @@ def test_figures_as_people_write_them_are_answered_with_how_to_write_them(
     with pytest.raises(SpecError) as caught:
         calculate(numbers_at(tmp_path), [change], today=TODAY)
     assert says in str(caught.value)
+
+
+OWN_GPU = {
+    "option.tuned.training_tokens": "3e6",
+    "option.tuned.training_host": "'box'",
+    "option.tuned.parameters": "7e9",
+    "price.box.hour": "2.0",
+    "price.box.tflops": "165",
+}
+
+
+def trained_on(tmp_path: Path, **more: str) -> Calculated:
+    changes = OWN_GPU | {key.replace("__", "."): value for key, value in more.items()}
+    file = numbers_at(tmp_path)
+    file.write_text(file.read_text("utf-8").replace('training_model = "mini-base"\n', ""), encoding="utf-8")
+    return calculate(file, [f"{key}={value}" for key, value in changes.items()], today=TODAY)
+
+
+def test_training_on_a_machine_of_ones_own_is_estimated(tmp_path: Path) -> None:
+    """economics.md: 4 x 7e9 x 3e6 operations at 35 % of 165 TFLOPS take 0.404 hours."""
+    told = trained_on(tmp_path).told
+    way = next(each for each in told["ways"] if each["name"] == "tuned")
+    (line,) = [each for each in way["lines"] if each["what"] == "training"]
+    assert line["usd"] == pytest.approx(2.0 * 8.4e16 / (165e12 * 0.35 * 3600), rel=1e-6)
+    assert line["basis"] == "assumed"
+    assert "0.404 hours on box" in line["how"]
+    assert any(row["name"] == "box" for row in told["prices"])
+    full = trained_on(tmp_path, option__tuned__training_method="'full'").told
+    longer = next(each for each in full["ways"] if each["name"] == "tuned")
+    assert next(each["usd"] for each in longer["lines"] if each["what"] == "training") == pytest.approx(
+        1.5 * line["usd"]
+    )
+
+
+def test_training_that_fits_no_machine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"takes 112 GB and more, and 'aws-g5-xlarge' has 24"):
+        trained_on(tmp_path, option__tuned__training_host="'aws-g5-xlarge'", option__tuned__training_method="'full'")
+    with pytest.raises(SpecError, match="no GPU in the table"):
+        trained_on(tmp_path, option__tuned__training_host="'aws-m7g-large'")
 
 
 def test_a_cached_token_that_is_stated_to_be_free_is_free() -> None:

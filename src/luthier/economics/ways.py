@@ -17,6 +17,7 @@ from luthier.economics.prices import HostPrice, ModelPrices
 from luthier.economics.schedule import steps_of
 from luthier.economics.service import judge_lines, lookup_lines, monthly_lines, people, uncounted_lookup
 from luthier.economics.usage import Tokens, as_arriving
+from luthier.errors import SpecError
 from luthier.types import Economics, Endpoint, Family, Option
 
 PREPARATION = (0.2, 0.3, 0.4)  # of the whole start of a fine-tune, as teams report: economics.md
@@ -340,11 +341,41 @@ def _stated_shutdown(option: Option, prices: ModelPrices | None, book: Book) -> 
 def _stated_training(option: Option, setting: Setting) -> list[Line]:
     if not option.training_tokens:
         return []
+    if option.training_host is not None:
+        return [_trained_on(setting.book.host(option.training_host), option, setting.economics.trials)]
     price, origin = setting.book.training(option.training_model or option.model or "")
     trials = setting.economics.trials
     sum_ = price * Decimal(repr(option.training_tokens)) * trials / 1_000_000
     how = f"{option.training_tokens:,.0f} training tokens{_times(trials)}, at ${price} a million"
     return [Line("training", sum_, "once", origin.basis, "training", how)]
+
+
+def _trained_on(host: HostPrice, option: Option, trials: int) -> Line:
+    """What an hour-long machine takes for a training that nobody has run: an estimate, marked as assumed."""
+    assert option.parameters is not None
+    assert option.training_tokens is not None
+    where, size = f"[option.{option.name}] training_host", option.parameters
+    if host.tflops is None:
+        raise SpecError(
+            f"nobody knows how fast '{host.name}' trains: it has no GPU in the table",
+            where=where,
+            fix=f'use another, or add tflops = ... to [price."{host.name}"]',
+        )
+    needed = training.memory_gb(size, option.training_method)
+    if host.memory_gb is not None and needed > host.memory_gb:
+        raise SpecError(
+            f"training {size:.3g} weights by {option.training_method} takes {needed:,.0f} GB and more, and "
+            f"'{host.name}' has {host.memory_gb:g}",
+            where=where,
+            fix="use a larger machine, or another training_method: qlora takes least",
+        )
+    hours = training.hours(training.flops(size, option.training_tokens, option.training_method), host.tflops)
+    how = (
+        f"{option.training_tokens:,.0f} training tokens through {size:.3g} weights by {option.training_method}: about "
+        f"{hours:,.3g} hours on {host.name} at {training.MFU:.0%} of {host.tflops:g} TFLOPS{_times(trials)}, at "
+        f"${host.usd_per_hour} an hour"
+    )
+    return Line("training", host.usd_per_hour * Decimal(repr(hours)) * trials, "once", "assumed", "training", how)
 
 
 def _stated_hosts(option: Option, setting: Setting) -> tuple[Host, ...]:

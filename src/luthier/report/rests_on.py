@@ -103,7 +103,8 @@ def not_counted(found: Calculation) -> list[str]:
 def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
     """Each price that was used, with its source and date, and a warning where it is old."""
     rows = []
-    trained = {option.training_model or option.model for option in found.economics.options if option.training_tokens}
+    bought = [option for option in found.economics.options if option.training_tokens and not option.training_host]
+    trained = {option.training_model or option.model for option in bought}
     for name, prices in sorted(found.prices.items()):
         rows += [
             {"name": name, "what": what, "source": origin.source, "as_of": origin.as_of, "basis": origin.basis}
@@ -126,6 +127,7 @@ def prices(found: Calculation, book: Book) -> list[dict[str, Any]]:
             }
         )
     hosts = {host.name for way in found.ways for host in way.hosts if host.name != THIS_MACHINE}
+    hosts |= {option.training_host for option in found.economics.options if option.training_host}
     for name in sorted(hosts):
         origin = book.host(name).origin
         rows.append(

@@ -325,6 +325,22 @@ class OptionSection(Section):
     training_model: str | None = Field(
         default=None, min_length=1, description="The model whose price for training counts. Left out: `model`."
     )
+    training_host: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The machine it is trained on instead, by its name in the table: the hours are estimated from "
+        "`parameters`, `training_method` and `training_tokens`.",
+    )
+    training_method: Literal["lora", "qlora", "full"] = Field(
+        default="lora", description="What is trained there: added weights, those around weights of 4 bits, or all."
+    )
+    parameters: float | None = Field(
+        default=None,
+        ge=1e5,
+        le=1e13,
+        allow_inf_nan=False,
+        description="How many weights the model has that is trained there, such as 7e9.",
+    )
     labels: int = Field(
         default=0, ge=0, le=int(MOST), description="How many labelled examples it takes, at usd_per_label each."
     )
@@ -357,8 +373,14 @@ class OptionSection(Section):
             )
         if (self.prompt_tokens or self.output_tokens) and self.model is None and self.host is None:
             raise problem("tokens without a price", 'add model = "..." or host = "..."')
-        if self.training_tokens and not (self.training_model or self.model):
-            raise problem("training tokens without a price", 'add training_model = "..."')
+        if self.training_tokens and not (self.training_model or self.model or self.training_host):
+            raise problem(
+                "training tokens without a price", 'add training_model = "...", or training_host and parameters'
+            )
+        if self.training_host and not (self.training_tokens and self.parameters):
+            raise problem("training_host does not say how much is trained", "add training_tokens and parameters")
+        if self.training_host and self.training_model:
+            raise problem("it is trained in two places", "keep training_model or training_host")
         if self.accuracy_range and self.accuracy is None:
             raise problem("accuracy_range without accuracy", "add accuracy = ...")
         if self.accuracy_range and not self.accuracy_range[0] <= (self.accuracy or 0.0) <= self.accuracy_range[1]:

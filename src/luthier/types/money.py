@@ -54,6 +54,9 @@ class Option:
     usd_per_month: float | None = None
     training_tokens: float | None = None
     training_model: str | None = None
+    training_host: str | None = None
+    training_method: Literal["lora", "qlora", "full"] = "lora"
+    parameters: float | None = None
     labels: int = 0
     host: str | None = None
     seconds_per_request: float | None = None
