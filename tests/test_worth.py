@@ -120,6 +120,8 @@ def test_a_change_on_the_command_line_is_a_change_in_the_file(
     out = capsys.readouterr().out
     assert "Break-even:" in out
     assert "What would flip it:" in out
+    assert "What moves the $" in out
+    assert "what starting tuned takes" in out.split("What moves")[1], "the tornado, in words"
     assert "Not counted:" in out
     assert "nan" not in out.lower()
     assert " inf" not in out.lower()

@@ -54,10 +54,37 @@ def cost_lines(told: Mapping[str, Any]) -> list[str]:
         ]
     if told["flips"]:
         lines += ["", "What would flip it:", *(f"  {flip['sentence']}" for flip in told["flips"])]
+    lines += _tornado(told)
     for title, key in (("Look at this", "warnings"), ("Assumed", "assumed"), ("Not counted", "not_counted")):
         if told[key]:
             lines += ["", f"{title}:", *(f"  {line}" for line in told[key])]
     return lines
+
+
+def _tornado(told: Mapping[str, Any]) -> list[str]:
+    """What moves the difference to the next way, the widest first, as the report draws it."""
+    found = told["tornado"]
+    if not found or not found["bars"]:
+        return []
+    rows = [
+        [
+            bar["what"] + (" (assumed)" if bar["basis"] == "assumed" else ""),
+            dollars(bar["at_low"]),
+            dollars(bar["at_high"]),
+            "turns the choice" if bar["turns"] else "",
+        ]
+        for bar in found["bars"]
+    ]
+    return [
+        "",
+        f"What moves the {dollars(abs(found['middle']))} that {found['of']} costs {_side(found['middle'])} than "
+        f"{found['against']} (one input at a time, from low to high: 80 % of cases lie between):",
+        *(f"  {line}" for line in table(["input", "at low", "at high", ""], rows)),
+    ]
+
+
+def _side(difference: float) -> str:
+    return "more" if difference > 0 else "less"
 
 
 def _months(months: float) -> str:
