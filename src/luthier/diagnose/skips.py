@@ -1,7 +1,8 @@
 """Skips: which later rungs cannot reach the target, by what dev shows under the intervention that resembles each.
 
 One example: two and eight solved examples in the prompt bring the dev score to 0.31 [0.18, 0.46]. The rung `few-shot`
-searches for better and more of them, which may add 0.25; 0.71 is below the 0.85 that are wanted, so it is not worth its fitting.
+searches for better and more of them, which may add 0.25; 0.71 is below the 0.85 that are wanted, so it is not worth its
+fitting.
 """
 
 from __future__ import annotations
