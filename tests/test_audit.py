@@ -452,6 +452,16 @@ def test_a_review_is_edited_and_applied(tmp_path: Path) -> None:
         write_review(suspects(material, 10_000), path)
 
 
+@pytest.mark.parametrize("codec", ["utf-16", "cp1252", "utf-8-sig"])
+def test_a_review_is_read_as_a_spreadsheet_saves_it(tmp_path: Path, codec: str) -> None:
+    def accept(lines: list[dict[str, str]]) -> None:
+        lines[0]["correct"], lines[0]["input"] = lines[0]["suggested"], "caf\u00e9"
+
+    material, path = reviewed(tmp_path, accept)
+    path.write_bytes(path.read_text(encoding="utf-8").replace(",", "\t").encode(codec))
+    assert len(read_review(path, material)) == 1
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [("correct", "lukewarm", "not a label"), ("label", "other", "not the one"), ("place", "9999", "no row")],

@@ -23,7 +23,7 @@ from luthier.documents.library import holds
 from luthier.errors import DataError
 from luthier.evaluate.retrieval import retrieval
 from luthier.models.embed import HashEmbedder
-from luthier.types import Documents, Example
+from luthier.types import Documents, Event, Example
 
 pytest.importorskip("lancedb", reason="needs the extra 'rag'")
 
@@ -185,6 +185,19 @@ def test_a_file_that_can_no_longer_be_read_leaves_the_old_index(tmp_path: Path) 
     assert next((tmp_path / "index").glob(f"*/{STATE}")).read_bytes() == kept
     write(tmp_path, {"faq.jsonl": '{"text": "Call 112."}', "leave.md": TEXTS["leave.md"]})
     assert answers(opened(tmp_path, documents)) == before
+
+
+def test_a_file_that_changes_while_it_is_indexed_counts_as_what_was_read(tmp_path: Path) -> None:
+    documents = write(tmp_path, TEXTS)
+
+    def edits(event: Event) -> None:
+        if event.text == "reading documents":
+            write(tmp_path, {"leave.md": "# Leave\n\nEveryone has 28 days of leave.\n"})
+
+    first = open_library(documents, tmp_path / "index", HashEmbedder(), edits)
+    assert any("28 days" in text for _, text in first.texts())
+    write(tmp_path, {"leave.md": TEXTS["leave.md"]})
+    assert answers(opened(tmp_path, documents)) == answers(opened(tmp_path, documents, index="another"))
 
 
 KILLED = """

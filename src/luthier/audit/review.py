@@ -84,7 +84,8 @@ def read_review(path: Path, material: Material) -> dict[Place, str]:
     would outvote the correction. A row is the one that was reviewed only if its label is still what the review says it
     was: data that changed since is an error, and so are a label that the data does not have, and two answers to one.
     """
-    table = read_table(path, Dialect("csv", delimiter=_delimiter(path)))
+    encoding = _encoding(read_bytes(path))
+    table = read_table(path, Dialect("csv", encoding, _delimiter(path, encoding)))
     for name in ("place", "label", _ABOUT):
         table.column(name, "the review")
     known = {str(row.place): row for row in material.rows}
@@ -121,9 +122,20 @@ def read_review(path: Path, material: Material) -> dict[Place, str]:
     return {place: correct for place, correct in found.items() if correct != known[str(place)].reference}
 
 
-def _delimiter(path: Path) -> str:
+def _encoding(raw: bytes) -> str:
+    """A spreadsheet may have saved the review in its own way; a label that was misread is refused as another one."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def _delimiter(path: Path, encoding: str) -> str:
     """A spreadsheet may have saved the review with semicolons."""
-    head = decode(read_bytes(path), "utf-8", path.name).split("\n", 1)[0]
+    head = decode(read_bytes(path), encoding, path.name).split("\n", 1)[0]
     return max(",;\t", key=head.count)
 
 

@@ -131,6 +131,7 @@ class Index:
             for some in _batches(gone, _NAMES):
                 table.delete(f"file IN ({', '.join(map(_quoted, some))})")
         waiting: dict[int, list[tuple[str, Chunk]]] = {size: [] for size in tables}
+        seen = dict(hashes)
         for at, name in enumerate(new):
             self._listen(Event("working", text="reading documents", done=at, total=len(new)))
             found = Reading()
@@ -142,6 +143,7 @@ class Index:
                             self._write(tables[size], rows)
             except Unreadable as reason:
                 skipped[name] = str(reason)
+            seen[name] = found.sha256 or hashes[name]  # it may have changed since it was looked at
             if found.guessed is not None:
                 guessed[name] = found.guessed
         for size, rows in waiting.items():
@@ -162,7 +164,7 @@ class Index:
             table.optimize(cleanup_older_than=_KEPT)  # the version that counts has a tag, and stays
             table.create_index("searched", config=FTS(**_WORDS, num_workers=1))
         after = State(
-            files=dict(hashes),
+            files=seen,
             skipped=skipped,
             guessed=guessed,
             versions={str(size): table.version for size, table in tables.items()},

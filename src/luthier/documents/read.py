@@ -7,6 +7,7 @@ document with its very text, under ("Leave",) from offset 0 on and under ("Leave
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import logging
 import re
@@ -50,9 +51,10 @@ class Unreadable(Exception):
 
 @dataclass
 class Reading:
-    """What reading a file found besides documents: the encoding it was taken for, if that was a guess."""
+    """What reading a file found besides documents: the encoding it was taken for, if a guess, and what was read."""
 
     guessed: str | None = None
+    sha256: str | None = None
 
 
 def read_documents(path: Path, name: str, settings: Documents, found: Reading) -> Iterator[Document]:
@@ -63,6 +65,7 @@ def read_documents(path: Path, name: str, settings: Documents, found: Reading) -
     """
     ending = path.suffix.lower()
     raw = _bytes(path, name)
+    found.sha256 = hashlib.sha256(raw).hexdigest()
     if not raw.strip():
         raise Unreadable("it is empty")
     if ending == ".pdf":
