@@ -26,7 +26,7 @@ from luthier.rungs.lora import Lora
 from luthier.rungs.tfidf import Tfidf
 from luthier.store import Store
 from luthier.testing import RungContract
-from luthier.train.forecast import Fitting, Forecast, Point, forecast_of, measure, nested, parts, seconds_left
+from luthier.train.forecast import Fitting, Forecast, Point, forecast, forecast_of, measure, nested, parts, seconds_left
 from luthier.train.recipe import Recipe
 from luthier.types import Estimate, Example, FitContext, Label, Outcome, Predictor, Rung, Target, TaskSpec, silent
 
@@ -234,6 +234,35 @@ def test_the_next_step_follows_from_the_curve_and_the_best_other_rung() -> None:
     assert because.endswith("and lora has 90.0 % [87.0, 93.0] now")
 
 
+@pytest.mark.parametrize(("own", "told_so"), [((0.4, 0.28, 0.53), True), ((0.97, 0.89, 1.0), False)])
+def test_what_does_not_fit_its_own_training_examples_needs_no_more_of_them(
+    own: tuple[float, float, float], told_so: bool
+) -> None:
+    rising = {125: 0.3, 250: 0.34, 500: 0.38, 1000: 0.42}
+    found = replace(found_at(rising, 0.95), own=Estimate(*own, 64, "Clopper-Pearson"))
+    step, because = next_step(found, Target("accuracy", 0.95), None)
+    assert ("too small for the task or was trained too little" in because) is told_so
+    assert not told_so or step == "another rung"
+    assert "of its own training examples" in " ".join(told(found, Target("accuracy", 0.95))["sentences"])
+    about_one_class = next_step(found, Target("f1", 0.95, label="a"), None)
+    assert "its own training examples" not in about_one_class[1], "the mean score is no F1"
+
+
+def test_a_fit_is_asked_about_its_own_training_examples_once(tmp_path: Path) -> None:
+    rung = Counting()
+    given = fitting(tmp_path, rung)
+    assert forecast(given).own is None, "the fit on all of them is not at hand"
+    whole = rung.fit(TASK, given.train, given.dev, FitContext({}, 0, tmp_path))
+    asked: list[str] = []
+    at_hand = replace(given, whole=whole, listen=lambda event: asked.append(event.text))
+    own = forecast(at_hand).own
+    assert own is not None
+    assert own.n == 64
+    assert own.low <= own.mean <= own.high
+    assert forecast(at_hand).own == own
+    assert sum("its own training examples" in text for text in asked) == 1
+
+
 # ---------------------------------------------------------------- the command, the climb, the report
 
 
@@ -273,7 +302,8 @@ def test_a_climb_that_misses_says_whether_more_labels_would_help(tmp_path: Path)
     (found,) = verdict.forecasts
     assert found["candidate"] == "tfidf"
     assert found["other"]["name"] == "majority"
-    assert list(verdict.flips[-2:]) == lines(found)
+    assert list(verdict.flips[-3:]) == lines(found)
+    assert lines(found)[-1].endswith("on 64 of its own training examples")
     summary = verdict.to_summary()
     assert summary["verdict"]["forecasts"][0]["sentences"] == found["sentences"]
     page, text = render.html(summary), render.markdown(summary)

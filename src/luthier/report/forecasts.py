@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from luthier.diagnose.skips import MEANS
 from luthier.report.plain import count, duration, interval, level, percent, plain
 from luthier.train.forecast import AHEAD, CONFIDENCE, MOST_AHEAD, PARTS, Forecast
 from luthier.types import Estimate, EvalRun, Rung, Target
@@ -45,6 +46,7 @@ def told(found: Forecast, target: Target, other: tuple[str, Estimate] | None = N
         "limit": found.limit(),
         "needed": found.needed(target.at_least),
         "loss": _loss(found),
+        "own": None if found.own is None else plain(found.own),
         "other": None if other is None else {"name": other[0], **plain(other[1])},
         "next_step": step,
         "because": because,
@@ -59,6 +61,11 @@ def next_step(found: Forecast, target: Target, other: tuple[str, Estimate] | Non
     bar, four = level(target.at_least), found.score(most)
     if found.reaches(target.at_least, now) >= LIKELY:
         return "proof", f"it probably reaches {bar} already: what lacks is proof, which more test examples give"
+    if found.own is not None and target.metric in MEANS and found.own.high < target.at_least:
+        return "another rung", (
+            f"it scores only {interval(plain(found.own))} on {found.own.n} of its own training examples, so that it is "
+            "too small for the task or was trained too little; of a fine-tune, a larger base model may be enough"
+        )
     if found.reaches(target.at_least, most) >= LIKELY:
         return "more labels", f"{bar} is probably reached with about {_needed(found.needed(target.at_least))} examples"
     best = f"even {count(most)} examples would probably give {interval(four)}"
@@ -181,4 +188,7 @@ def _sentences(values: Mapping[str, Any]) -> list[str]:
         "another rung": "Another rung is the better next step than more labels",
         "open": "Neither more labels nor another rung is clearly the better next step",
     }
-    return [first, f"{words[values['next_step']]}: {values['because']}."]
+    own = values["own"]
+    said = own is None or "its own training examples" in values["because"]
+    fits = [] if said else [f"It scores {interval(own)} on {own['n']} of its own training examples."]
+    return [first, f"{words[values['next_step']]}: {values['because']}.", *fits]

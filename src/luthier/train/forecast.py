@@ -19,9 +19,10 @@ import numpy as np
 from luthier.errors import DataError
 from luthier.evaluate.figures import losses
 from luthier.evaluate.scorers import FingerprintedScorer, metric
-from luthier.stats import Fits, LearningCurve, learning_curve
+from luthier.stats import Fits, LearningCurve, betting_sequence, clopper_pearson, learning_curve
 from luthier.store import Store
 from luthier.types import (
+    Estimate,
     Event,
     Example,
     FitContext,
@@ -39,6 +40,7 @@ VERSION = 1  # changes whenever the same examples could give other measurements
 PARTS = (8, 4, 2, 1)  # of how many parts one is fitted on
 CHAINS = 2  # independent draws; within one, each part holds the smaller ones
 FEWEST = 16  # of which an eighth is two examples
+OWN = 64  # of its own training examples that a fit on all of them is asked about
 CONFIDENCE = 0.9
 AHEAD = (1, 2, 4)  # times the examples there are
 MOST_AHEAD = AHEAD[-1]
@@ -86,6 +88,9 @@ class Forecast:
     loss: LearningCurve | None
     examples: int
     dev_examples: int
+    own: Estimate | None = None
+    """The mean score of the fit on all examples on some of these very examples: what it cannot fit, no more of their
+    kind will teach it."""
 
     def score(self, n: float, confidence: float = CONFIDENCE) -> dict[str, float]:
         """What to expect of a fit on n examples, on inputs to come: mean (the median), low and high. Never falls."""
@@ -285,7 +290,33 @@ def _without_copies(points: Sequence[Point]) -> list[Point]:
 
 def forecast(fitting: Fitting) -> Forecast:
     """Measure the points of a rung's curve and fit the law to them. Errors: those of `measure`."""
-    return forecast_of(measure(fitting), fitting.task, fitting.candidate, len(fitting.train))
+    found = forecast_of(measure(fitting), fitting.task, fitting.candidate, len(fitting.train))
+    return replace(found, own=own_score(fitting))
+
+
+def own_score(fitting: Fitting) -> Estimate | None:
+    """How the fit on all of train scores on at most `OWN` of these examples; None where it is not at hand.
+
+    An interval at 95 % on the score of all of them. Failed answers count as wrong.
+    """
+    if fitting.whole is None:
+        return None
+    key = digest("own", _key(fitting, 0, fitting.train))
+    scores = fitting.store.measurement(key)
+    if scores is None:
+        rng = np.random.default_rng([fitting.task.seed, 17])
+        chosen = rng.choice(len(fitting.train), min(OWN, len(fitting.train)), replace=False)
+        some = [fitting.train[int(at)] for at in sorted(chosen)]
+        fitting.listen(Event("working", fitting.candidate, "answering its own training examples"))
+        found = fitting.scorer.score(some, fitting.whole.predict([example.input for example in some]))
+        scores = {"scores": [score.value or 0.0 for score in found]}
+        fitting.store.keep_measurement(key, scores)
+    values = np.array(scores["scores"])
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = clopper_pearson(int(values.sum()), len(values))
+        return Estimate(float(values.mean()), low, high, len(values), "Clopper-Pearson")
+    lows, highs = betting_sequence(values, 0.05)
+    return Estimate(float(values.mean()), float(lows[-1]), float(highs[-1]), len(values), "betting")
 
 
 def forecast_of(points: Sequence[Point], task: TaskSpec, candidate: str, examples: int) -> Forecast:
