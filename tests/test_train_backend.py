@@ -161,7 +161,7 @@ def test_a_model_that_was_saved_in_half_precision_is_trained_in_fp32(tmp_path: P
     model = LocalModel.load(tmp_path / "half", name="half")
     assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
     rows, dev = data()
-    for name in ("loop", "trl"):
-        job = Job(replace(RECIPE, epochs=1), dev, 0, tmp_path / name, "half")
-        tuned = backend.fine_tune(model.module, rows, job, Training(name))  # type: ignore[arg-type]
+    for training in (Training("loop"), Training("trl")):
+        job = Job(replace(RECIPE, epochs=1), dev, 0, tmp_path / training.backend, "half")
+        tuned = backend.fine_tune(model.module, rows, job, training)
         assert {weight.dtype for weight in tuned.weights.values()} == {torch.float32}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from luthier.rungs.prompted import Chosen, PromptPredictor
-from luthier.rungs.reading import Look, ReadingPredictor, unmarked
+from luthier.rungs.reading import Look, ReadingPredictor, parted
 from luthier.types import Input, Message, Prediction
 
 
@@ -48,7 +48,7 @@ class ReadingPrompt(PromptPredictor):
     def said(self, text: str) -> str:
         """A written answer without the numbers of passages at its end."""
         assert self.look is not None
-        return unmarked(text, dict.fromkeys(range(1, self.look.count + 1), None))[0]  # type: ignore[arg-type]
+        return parted(text, range(1, self.look.count + 1))[0]
 
 
 def prompt_of(predictor: Any) -> PromptPredictor | None:

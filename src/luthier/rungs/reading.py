@@ -7,7 +7,7 @@ One example, from input to answer: before "How many days off do I have?" the mod
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -208,11 +208,21 @@ def _numbered(hits: Sequence[Hit]) -> dict[int, Hit]:
 
 def unmarked(answer: str, numbered: Mapping[int, Hit]) -> tuple[str, list[Hit]]:
     """An answer without the numbers of passages at its end, such as "30 days [1]", and the passages of that number."""
+    text, numbers = parted(answer, numbered)
+    return text, [numbered[number] for number in dict.fromkeys(numbers)]
+
+
+def parted(answer: str, known: Container[int]) -> tuple[str, list[int]]:
+    """An answer and the numbers at its end, where all of them are known; else the answer as it is.
+
+    >>> parted("30 days [1]", {1, 2}), parted("see page [7]", {1, 2})
+    (('30 days', [1]), ('see page [7]', []))
+    """
     found = _MARK.search(answer)
     numbers = [int(number) for number in _NUMBER.findall(found.group(0))] if found else []
-    if not found or not answer[: found.start()].strip() or not all(number in numbered for number in numbers):
+    if not found or not answer[: found.start()].strip() or not all(number in known for number in numbers):
         return answer, []
-    return answer[: found.start()].rstrip(), [numbered[number] for number in dict.fromkeys(numbers)]
+    return answer[: found.start()].rstrip(), numbers
 
 
 def support(answer: str, hits: Sequence[Hit]) -> list[Hit]:

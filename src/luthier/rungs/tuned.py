@@ -188,7 +188,8 @@ class Lesson:
 
         def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
             trained = self.student.base.module if module is None else module()
-            return self._trained(trained, rows, dev, recipe, replace(context, workdir=workdir), wanted, beside, start)
+            job = self.student.job(recipe, dev, replace(context, workdir=workdir), start=start)
+            return self._trained(trained, rows, job, wanted, beside)
 
         if isinstance(wanted.learning_rate, float):
             recipe = replace(recipe, learning_rate=wanted.learning_rate)
@@ -211,26 +212,17 @@ class Lesson:
         return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
 
     def _trained(
-        self,
-        module: Any,
-        rows: Sequence[TrainRow],
-        dev: Sequence[DevRow],
-        recipe: Recipe,
-        context: FitContext,
-        wanted: Training,
-        beside: Replay | None,
-        start: Mapping[str, Any] | None,
+        self, module: Any, rows: Sequence[TrainRow], job: Job, wanted: Training, beside: Replay | None
     ) -> Tuned:
         """By soft labels where there are any, which only luthier's own loop knows; else by the backend of the task."""
         from luthier.train.backend import check_rows, fine_tune
         from luthier.train.distil import distil
 
-        job = self.student.job(recipe, dev, context, start=start)
         if self.soft or beside is not None:
-            check_rows(rows, dev, recipe)
+            check_rows(rows, job.dev, job.recipe)
             return distil(module, rows, job, soft=self.soft, beside=beside)
         # TRL would load 4-bit weights in a way of its own
-        return fine_tune(module, rows, job, Training("loop") if recipe.method == "qlora" else wanted)
+        return fine_tune(module, rows, job, Training("loop") if job.recipe.method == "qlora" else wanted)
 
     def _beside(self, recipe: Recipe, context: FitContext) -> Replay | None:
         """What the student says by itself, to be learned beside the rows."""
