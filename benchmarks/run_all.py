@@ -17,6 +17,7 @@ def main() -> None:
         ["forecast.py", str(data)],
         ["audit.py", str(data)],
         ["audit.py", str(data), "--scale"],
+        ["products.py"],
         ["engine.py", str(data)],
         ["rungs.py"],
         ["claims.py"],

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from scipy.stats import chisquare
 from test_local import PACKED, PLAIN, SHARED, ask, generated_plainly, model_of
 from tiny_models import tiny_model
 
@@ -181,6 +182,19 @@ def test_a_sample_is_the_same_alone_and_in_company(kind: str) -> None:
     assert [reply.texts for reply in model.complete(requests[::-1])][::-1] == together
     more = model.complete([replace(requests[0], n=5)])[0].texts
     assert more[:3] == together[0]
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says() -> None:
+    model, text, draws = tiny_model(), (40, 7, 90), 3000
+    with torch.inference_mode():
+        expected = draws * torch.softmax(model.module(torch.tensor([text])).logits[0, -1].double(), dim=-1)
+    counts = torch.zeros(len(expected))
+    for _, _, _, *drawn in model.continued([text] * draws, max_tokens=1, seed=1):
+        counts[drawn or list(model._stop_ids)[:1]] += 1  # what ends a text is not part of it
+    often = expected > 5
+    assert often.sum() > 20
+    fit = chisquare([*counts[often], counts[~often].sum()], [*expected[often], expected[~often].sum()])
+    assert fit.pvalue > 0.001
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -52,15 +52,17 @@ class SentenceEmbedder:
         files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".md")
         hashes = {str(path.relative_to(self.folder)): _file_sha256(path) for path in files}
         engine = {name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")}
-        return digest("sentence-embedder", hashes, engine)
+        return digest("sentence-embedder-2", hashes, engine)
 
     @cached_property
     def _model(self) -> Any:
         self._listen(Event("working", text=f"loading {self._name}"))
         from sentence_transformers import SentenceTransformer
 
+        from luthier.models.linear import with_products
+
         with quiet():
-            return SentenceTransformer(str(self.folder), local_files_only=True)
+            return with_products(SentenceTransformer(str(self.folder), local_files_only=True))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         # by length, longest first: a batch is padded to its longest text, and memory is short at once or never

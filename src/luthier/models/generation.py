@@ -242,4 +242,6 @@ class _Replay:
 def _pick(logits: Any, temperature: float, rng: Any) -> int:
     if temperature <= 0:
         return int(logits.argmax())
-    return int(torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=rng))
+    # by inversion: torch.multinomial draws a number for each token of the vocabulary, a tenth of the time of a step
+    upto = torch.softmax(logits / temperature, dim=-1).cumsum(-1, dtype=torch.float64)
+    return int(torch.searchsorted(upto, torch.rand(1, generator=rng, dtype=torch.float64) * upto[-1], right=True))

@@ -14,6 +14,7 @@ from luthier.models.chat import Chat
 from luthier.models.engine import ROW_TOKENS, PrefixCache, Scored, score_packed, score_plainly, why_not_packed
 from luthier.models.generation import Generated, Prompt, generate_packed, generate_plainly
 from luthier.models.licence import licence_of
+from luthier.models.linear import with_products
 from luthier.models.packing import Item, Trie, build_trie
 from luthier.models.quiet import quiet
 from luthier.models.walk import WORTH_A_WALK, Walked, find_best
@@ -30,7 +31,7 @@ except ImportError as error:
     raise MissingExtra("local", "a local model") from error
 
 # changes whenever the same weights and the same tokens could give other bits
-ENGINE = "packed-2"
+ENGINE = "packed-3"
 
 TRIES_KEPT = 256
 
@@ -73,7 +74,7 @@ class LocalModel:
         `folder` is where the weights came from, for those who need them in another precision, and `licence` its
         licence's name, as far as it is known.
         """
-        self.module = module
+        self.module = with_products(module)
         self.tokenizer = tokenizer
         self.name = name
         self.chat = Chat(tokenizer)

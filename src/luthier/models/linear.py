@@ -1,0 +1,97 @@
+"""Linear layers on CPUs: by oneDNN's matrix products where those that torch chooses are slower.
+
+For fp32 torch calls MKL, which takes slower kernels on processors that are not Intel's: on an AMD EPYC (Zen 4, two
+cores) oneDNN needs 0.65-0.9 of MKL's time for a layer of 64 to 500 tokens, and a third for two tokens on a vocabulary.
+The sums are the same but for their order. `python benchmarks/products.py` measures it; docs/decisions/0025 says more.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import MissingExtra
+
+try:
+    import torch
+    import torch.nn.functional as functional
+except ImportError as error:
+    raise MissingExtra("local", "a local model") from error
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def product(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x W' + b, as `torch.nn.functional.linear`: x [..., in], weight [out, in], bias [out] -> [..., out].
+
+    Not differentiable: for a function of autograd's own, or where no gradient is wanted.
+    """
+    if _suits(x, weight) and x.numel():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return functional.linear(x, weight, bias)
+
+
+def with_products(module: Any) -> Any:
+    """`module` itself, whose plain linear layers now multiply by `product`; nothing else about it changes."""
+    for layer in module.modules():
+        if type(layer) is torch.nn.Linear:
+            layer.__class__ = Linear
+    return module
+
+
+class Linear(torch.nn.Linear):  # type: ignore[misc]  # torch is untyped here
+    """torch's linear layer, with the same weights and gradients, by `product`."""
+
+    def forward(self, x: Any) -> Any:
+        if not _suits(x, self.weight):
+            return functional.linear(x, self.weight, self.bias)
+        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+            return _Linear.apply(x, self.weight, self.bias)
+        return product(x, self.weight, self.bias)
+
+
+class _Linear(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> Any:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        (grad,) = grads
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        flat = grad.reshape(-1, grad.shape[-1])
+        return (
+            product(grad, weight.t()) if for_x else None,
+            product(flat.t(), x.reshape(-1, x.shape[-1]).t()) if for_weight else None,
+            flat.sum(0) if for_bias else None,
+        )
+
+
+@cache
+def faster() -> bool:
+    """Whether oneDNN's products are used: on x86 processors that are not Intel's, where torch has them."""
+    if platform.machine().lower() not in {"x86_64", "amd64"} or _intel() or not torch.backends.mkldnn.is_available():
+        return False
+    one = torch.ones(2, 3)
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(one, one, None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):  # torch keeps it for its own compiler, and may change it
+        return False
+    return bool(torch.equal(found, torch.full((2, 2), 3.0)))
+
+
+def _intel() -> bool:
+    try:
+        return "GenuineIntel" in CPUINFO.read_text("utf-8")
+    except OSError:
+        return "AuthenticAMD" not in os.environ.get("PROCESSOR_IDENTIFIER", "")
+
+
+def _suits(x: Any, weight: Any) -> bool:
+    plain = all(tensor.device.type == "cpu" and tensor.dtype is torch.float32 for tensor in (x, weight))
+    return plain and not torch.is_autocast_enabled("cpu") and faster()
