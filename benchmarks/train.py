@@ -1,7 +1,7 @@
 """Fine-tuning on a CPU: luthier's loop against TRL's SFTTrainer, step by step on the same rows.
 
     python benchmarks/train.py [--steps 10] [--rounds 1] [--save benchmarks/results/train.json]
-    python benchmarks/train.py --seeds 0 1 2 [--replay 0 1]
+    python benchmarks/train.py --seeds 0 1 2 [--replay 0 1] [--layers 15 30]
     python benchmarks/train.py --curve DATA --minutes 30          # a folder that has banking77/*.csv
 
 One example: "Who was Galileo ?" under the system message "Classify.", answered "HUM": 24 tokens, three of which are
@@ -10,14 +10,15 @@ all linear layers. It chooses its batches; luthier then takes the very same batc
 rates, so that both must end at the same dev loss. Each side is a process of its own (two threads, fp32) and does one
 step more, which is not counted. The ceiling is what the matrix products of the model's own layers (forward, backward,
 and those of the adapter) would allow if nothing else took time. `--seeds` and `--curve` score what comes out: the first
-the demo's fine-tune on all sealed test questions (and by what it forgot, with and without replay), the second banking77
-by the number of examples. The last line is one JSON object.
+the demo's fine-tune on all sealed test questions and by what it forgot (with and without replay, on the upper layers or
+on all), the second banking77 by the number of examples. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import statistics
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", nargs="+", type=int, help="score the demo's fine-tune for each seed instead")
     parser.add_argument("--replay", nargs="+", type=int, default=[1], help="with --seeds: rows a step of replay, each")
+    parser.add_argument("--layers", nargs="+", type=int, help="with --seeds: upper layers that are adapted, each")
     parser.add_argument("--curve", type=Path, help="score banking77 by the number of examples instead: its folder")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the curve may take")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="its numbers of examples")
@@ -70,7 +72,7 @@ def main() -> None:
     figures |= {"threads": options.threads, "load_before": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as scratch:
         if options.seeds:
-            name, found = "seeds", seeds(options.seeds, options.replay, Path(scratch))
+            name, found = "seeds", seeds(options.seeds, options.replay, options.layers, Path(scratch))
         elif options.curve:
             name, found = "curve", curve(options.curve, options.sizes, options.minutes, Path(scratch))
         else:
@@ -154,17 +156,21 @@ def told(name: str, found: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- what comes out
 
 
-def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[str, Any]:
-    """The demo's fine-tune for each seed, on all sealed test questions and by the guard: nothing is chosen by them."""
+def seeds(chosen: Sequence[int], replays: Sequence[int], layers: Sequence[int] | None, scratch: Path) -> dict[str, Any]:
+    """The demo's fine-tune for each seed, on all sealed test questions and by the guard: nothing is chosen by them.
+
+    `layers`: None for as many as the demo adapts.
+    """
     task = routing(scratch)
     student = catalog.open_model(MODEL)
     guard, kept = Guard.of(task.spec.guard), Memory()
     found: dict[str, Any] = {}
-    for replay in replays:
-        spec = replace(task.spec, training=replace(task.spec.training, replay=replay))
+    for replay, upper in itertools.product(replays, layers or [task.spec.training.upper_layers]):
+        spec = replace(task.spec, training=replace(task.spec.training, replay=replay, upper_layers=upper))
+        name = f"replay {replay}, {upper or 'all'} layers"
         rows = []
         for seed in chosen:
-            folder = scratch / f"{replay}-{seed}"
+            folder = scratch / f"{replay}-{upper}-{seed}"
             predictor, row = fitted(spec, task.train, task.dev, list(task.test.order), student, seed, folder)
             forgot = certify(guard, predictor, kept=kept)
             suites = {one.suite: (one.status, asdict(one.difference)) for one in forgot.suites if one.difference}
@@ -174,7 +180,7 @@ def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[
             print(json.dumps(rows[-1]), flush=True)  # a later seed may be interrupted
             text = suites[GENERAL_TEXT][1]
             print(
-                f"replay {replay}, seed {seed}: accuracy {row['accuracy']:.3f}, fitted in {row['fit_seconds']:.0f} s; "
+                f"{name}, seed {seed}: accuracy {row['accuracy']:.3f}, fitted in {row['fit_seconds']:.0f} s; "
                 f"guard {forgot.answer} in {forgot.seconds:.0f} s, general text {text['mean']:+.3f} "
                 f"[{text['low']:+.3f}, {text['high']:+.3f}]",
                 flush=True,
@@ -184,8 +190,8 @@ def seeds(chosen: Sequence[int], replays: Sequence[int], scratch: Path) -> dict[
         said = (
             "" if spread is None else f", standard deviation {spread:.4f}, from {min(accuracies)} to {max(accuracies)}"
         )
-        print(f"replay {replay}: mean {statistics.fmean(accuracies):.4f}{said}", flush=True)
-        found[f"replay {replay}"] = {"mean": statistics.fmean(accuracies), "deviation": spread, "runs": rows}
+        print(f"{name}: mean {statistics.fmean(accuracies):.4f}{said}", flush=True)
+        found[name] = {"mean": statistics.fmean(accuracies), "deviation": spread, "runs": rows}
     return found
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     recipe, rows = Recipe(**job["recipe"]), job["rows"]
     module = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
     start = trained_weights(adapted(module, recipe, seed=job["seed"]), recipe.method)
-    model = get_peft_model(module, lora_config(recipe))
+    model = get_peft_model(module, lora_config(recipe, module))
     set_peft_model_state_dict(model, start)
     tokenizer = AutoTokenizer.from_pretrained(job["model"], local_files_only=True)
     steps = len(rows) // recipe.step_examples

@@ -68,10 +68,13 @@ def test_the_section_reads_as_it_is_written(tmp_path: Path) -> None:
     chosen = load_task(path)
     assert chosen.spec.training == Training("trl", 2)
     assert chosen.fingerprint != plain.fingerprint
+    path.write_text(toml + "[training]\nupper_layers = 15\n")
+    assert load_task(path).spec.training == Training(upper_layers=15)
     for wrong in (
         'backend = "deepspeed"',
         'backend = "trl"\nreplay = 1',
         "replay = -1",
+        "upper_layers = 0",
         'backend = "loop"\nprocesses = 2',
         "processes = 0",
     ):

@@ -181,7 +181,7 @@ def test_a_tree_holds_each_distinct_beginning_once_and_predicts_each_label_once(
     assert tree.tokens == len(beginnings)
     found = []
     for at, row in enumerate(rows):
-        path = tree.paths[at][: len(row.input_ids) - 1]
+        path = list(tree.paths[at])
         assert tree.ids[path].tolist() == list(row.input_ids[:-1])
         assert tree.positions[path].tolist() == list(range(len(path)))
         found += [

@@ -66,6 +66,14 @@ def test_both_backends_take_the_same_steps_to_the_same_weights(tmp_path: Path, m
     assert_same_course(tune(trl, tmp_path / "trl", recipe), tune(loop, tmp_path / "loop", recipe))
 
 
+def test_both_train_the_upper_layers_alone(tmp_path: Path) -> None:
+    """Trap 11, where luthier's own loop runs the lower layers once."""
+    recipe = replace(SHORT, upper_layers=1)
+    tuned = [tune(run, tmp_path / run.__name__, recipe) for run in (trl, loop)]
+    assert all(".layers.1." in name for name in tuned[0].weights)
+    assert_same_course(*tuned)
+
+
 @pytest.mark.parametrize("kind", ["gemma3", "gpt2"])
 def test_other_architectures_take_the_same_steps(tmp_path: Path, kind: str) -> None:
     """Trap 11; gpt2 has dropout in its configuration, which the recipe says is never used."""

@@ -15,7 +15,7 @@ import numpy as np
 from luthier.errors import DataError
 from luthier.evaluate.scorers import dev_scorer
 from luthier.rungs.base import EVERY_KIND
-from luthier.rungs.tuned import Student, TunedPredictor
+from luthier.rungs.tuned import Student, TunedPredictor, on_upper_layers
 from luthier.train.recipe import Recipe
 from luthier.types import Example, FitContext, Model, Prediction, Preference, Request, TaskSpec
 
@@ -54,7 +54,7 @@ class Dpo:
 
         student = Student.of(task, context.models, self.name)
         below = context.fitted.get("lora")
-        recipe, start, model = self.recipe, None, student.base
+        recipe, start, model = on_upper_layers(self.recipe, task.training), None, student.base
         if isinstance(below, TunedPredictor) and not below.whole:
             start, rank, alpha = read_adapter(below.adapter)
             recipe, model = replace(recipe, rank=rank, alpha=alpha), below.model

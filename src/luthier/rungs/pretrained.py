@@ -14,7 +14,7 @@ import numpy as np
 
 from luthier.errors import DataError
 from luthier.rungs.base import EVERY_KIND
-from luthier.rungs.tuned import Lesson, Student, TunedPredictor
+from luthier.rungs.tuned import Lesson, Student, TunedPredictor, on_upper_layers
 from luthier.train.recipe import Recipe
 from luthier.types import Example, FitContext, TaskSpec
 
@@ -74,6 +74,7 @@ class Pretrained:
         context.working("reading the documents")
         before = dev_scores(student.base.module, kept, self.reading.pass_tokens, shared=False)[1]
         reading = replace(self.reading, rank=self.recipe.rank, alpha=self.recipe.alpha)
+        reading = on_upper_layers(reading, task.training)
         job = student.job(reading, kept, replace(context, workdir=context.workdir / "reading"))
         read = fine_tune(student.base.module, blocks[held:], job, task.training)
         more: dict[str, Any] = {

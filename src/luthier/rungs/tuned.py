@@ -132,6 +132,8 @@ class Student:
             "prompt": self.system or "",
             **(more or {}),
         }
+        if recipe.upper_layers is not None:
+            history["upper layers adapted"] = recipe.upper_layers
         if getattr(self.base, "folder", None) is not None:
             history["licence of the student"] = self.base.licence or "unknown, and allowed by the task"
         if tuned.note is not None:
@@ -182,6 +184,7 @@ class Lesson:
 
         wanted, told = task.training, dict(more or {})
         recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs, replay=self._replay(wanted))
+        recipe = on_upper_layers(recipe, wanted)
         beside = self._beside(recipe, context)
         if beside is not None:
             told["replayed"] = f"{recipe.replay} a step of {len(beside.soft)} rows of what the model said by itself"
@@ -268,6 +271,13 @@ class FineTune:
     def module(self, base: Any) -> Any:
         """What is trained of the student."""
         return base.module
+
+
+def on_upper_layers(recipe: Recipe, wanted: Training) -> Recipe:
+    """The recipe with its adapter on the layers that the task says; `full` has none."""
+    return (
+        recipe if recipe.method == "full" else replace(recipe, upper_layers=wanted.upper_layers or recipe.upper_layers)
+    )
 
 
 def _told(check: Any, writing: Writing | None) -> dict[str, Any]:

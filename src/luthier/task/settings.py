@@ -137,6 +137,7 @@ def _training(file: File, where: str) -> Training:
         wanted.search_tokens,
         wanted.search_seconds,
         wanted.replay,
+        wanted.upper_layers,
     )
     if wanted.replay and training.needs_trl:
         raise SpecError(

@@ -371,6 +371,15 @@ class TrainingSection(Section):
             "alone can do it."
         ),
     )
+    upper_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "On how many of the student's uppermost decoder layers an adapter is put. Those below stay as they are, "
+            "and each example is run through them once instead of in every epoch: less time, perhaps a lower score. "
+            "`full` trains all weights all the same. Left out: all layers."
+        ),
+    )
 
     @field_validator("learning_rate", mode="before")
     @classmethod

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import MissingExtra, ModelError
+from luthier.models.linear import product
 from luthier.models.quiet import quiet
 from luthier.train.recipe import Method, Recipe
 
 try:
     import torch
-    import torch.nn.functional as functional
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
     from peft.tuners.lora import Linear
     from safetensors.torch import load_file, save_file
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
+    from transformers.pytorch_utils import Conv1D
 except ImportError as error:
     raise MissingExtra("train", "fine-tuning") from error
 
@@ -48,7 +49,7 @@ def adapted(module: Any, recipe: Recipe, *, seed: int) -> Any:
 
 
 def _with_layers(module: Any, recipe: Recipe, *, seed: int) -> Any:
-    config = lora_config(recipe)
+    config = lora_config(recipe, module)
     if recipe.method == "lora":
         config._register_custom_module({torch.nn.Linear: LeanLinear})
     try:
@@ -75,14 +76,43 @@ def frozen_copy(module: Any) -> Any:
     return copy.deepcopy(module, shared)
 
 
-def lora_config(recipe: Recipe) -> Any:
-    """PEFT's configuration of a recipe: all linear layers but the output head; embeddings stay as they are."""
+def lora_config(recipe: Recipe, module: Any) -> Any:
+    """PEFT's configuration of a recipe: all linear layers but the output head; embeddings stay as they are.
+
+    ModelError where the model has fewer decoder layers than the recipe adapts.
+    """
+    return _config(recipe, "all-linear" if recipe.upper_layers is None else _upper(module, recipe.upper_layers))
+
+
+def decoder_layers(module: Any) -> list[tuple[str, Any]]:
+    """Names and layers, the first one the input's."""
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, GradientCheckpointingLayer)]
+
+
+def _upper(module: Any, count: int) -> list[str]:
+    """The names of all linear layers in the uppermost `count` decoder layers."""
+    layers = decoder_layers(module)
+    if count > len(layers):
+        raise ModelError(
+            f"the model has {len(layers)} decoder layers, fewer than the {count} to adapt",
+            where="[training] upper_layers",
+            fix="ask for fewer, or leave it out to adapt all",
+        )
+    return [
+        f"{name}.{part}"
+        for name, layer in layers[-count:]
+        for part, child in layer.named_modules()
+        if isinstance(child, (torch.nn.Linear, Conv1D))
+    ]
+
+
+def _config(recipe: Recipe, targets: str | list[str]) -> Any:
     return LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=0.0,
         use_dora=recipe.method == "dora",
-        target_modules="all-linear",
+        target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -120,13 +150,9 @@ def trainable(module: Any) -> list[tuple[str, Any]]:
 def write_adapter(folder: Path, weights: Mapping[str, Any], recipe: Recipe, base_name: str) -> None:
     """The folder that PEFT loads: the same bytes for the same weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = lora_config(recipe).to_dict()
     layers = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in weights}
-    config |= {
-        "base_model_name_or_path": base_name,
-        "inference_mode": True,
-        "target_modules": sorted(layers),
-    }
+    config = _config(recipe, sorted(layers)).to_dict()
+    config |= {"base_model_name_or_path": base_name, "inference_mode": True}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     save_file(dict(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     text = json.dumps(plain, indent=1, sort_keys=True)
@@ -180,7 +206,7 @@ class _LeanLora(torch.autograd.Function):  # type: ignore[misc]  # torch is unty
     def forward(ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         low = flat @ a.t()
-        out = functional.linear(flat, weight, bias).addmm_(low, b.t(), alpha=scale)
+        out = product(flat, weight, bias).addmm_(low, b.t(), alpha=scale)
         ctx.save_for_backward(flat, low, weight, a, b)
         ctx.scale, ctx.shape = scale, x.shape
         return out.view(*x.shape[:-1], -1)
@@ -194,7 +220,7 @@ class _LeanLora(torch.autograd.Function):  # type: ignore[misc]  # torch is unty
         a_grad = low_grad.t() @ flat
         x_grad = None
         if ctx.needs_input_grad[0]:  # not in the first layer: what it reads are frozen embeddings
-            x_grad = (grad @ weight).addmm_(low_grad, a).view(ctx.shape)
+            x_grad = product(grad, weight.t()).addmm_(low_grad, a).view(ctx.shape)
         return x_grad, None, None, a_grad, b_grad, None
 
 

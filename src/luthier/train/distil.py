@@ -95,6 +95,9 @@ class Distilling(Training):
     soft: Mapping[TrainRow, Soft]
     beside: Beside | None = None
 
+    def _learned(self) -> Sequence[TrainRow]:
+        return [*self.rows, *([] if self.beside is None else self.beside.soft)]
+
     def _gradients(self, chosen: Sequence[int]) -> float:
         """The mean loss of the examples' labelled tokens; its gradients and those of the other rows' mean are added."""
         rows = [self.rows[index] for index in chosen]
@@ -107,8 +110,8 @@ class Distilling(Training):
             rows += kept
         loss = 0.0
         for part in fill(rows, self.recipe.pass_tokens):
-            tree = grow([rows[at] for at in part], self.module.device)
-            logprobs = torch.log_softmax(label_logits(self.module, tree, shared=self.note is None), dim=-1)
+            tree, logits = self._run_rows([rows[at] for at in part])
+            logprobs = torch.log_softmax(logits, dim=-1)
             ids, probabilities = _targets([(rows[at], taught[at]) for at in part], logprobs)
             losses = _cross_entropy(logprobs.gather(1, ids), probabilities)
             share = losses * torch.tensor([weights[at] for at in part], device=losses.device)[tree.row_of]

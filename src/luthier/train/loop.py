@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from luthier.errors import MissingExtra, ModelError, StoreError
 from luthier.train.adapter import adapted, put_weights, trainable, trained_weights
 from luthier.train.check import Check, best_of, dev_scores
 from luthier.train.job import Job
+from luthier.train.lower import LowerLayers
 from luthier.train.recipe import Recipe
 from luthier.train.rows import DevRow, TrainRow
-from luthier.train.tree import ATTENTION, fill, grow, label_logits, why_not_shared
+from luthier.train.tree import ATTENTION, Tree, fill, grow, label_logits, why_not_shared
 
 try:
     import torch
@@ -27,7 +29,7 @@ except ImportError as error:
     raise MissingExtra("train", "fine-tuning") from error
 
 # changes whenever the same rows and recipe could give other weights: an older checkpoint is not resumed then
-LOOP = "loop-2"
+LOOP = "loop-3"
 CHECKPOINT = "training.pt"
 
 
@@ -128,6 +130,7 @@ class Training:
         self.note = why_not_shared(self.module, rows)
         if self.note is None:
             self.module.config._attn_implementation = ATTENTION
+        self.lower = LowerLayers(self.module) if self.note is None else None
         self.steps = self.recipe.epochs * self.recipe.steps_per_epoch(len(rows))
         self.started = time.perf_counter()
         self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
@@ -145,6 +148,8 @@ class Training:
             raise
 
     def _run(self) -> None:
+        if self.lower is not None:
+            self.lower.keep(self._learned(), self.recipe.pass_tokens, self.job.working)
         checks = self.recipe.check_steps(len(self.rows))
         if self.started_from and not self.state.checks:
             self._check()
@@ -192,8 +197,7 @@ class Training:
         labelled = sum(row.labelled for row in rows)
         loss = 0.0
         for part in fill(rows, self.recipe.pass_tokens):
-            tree = grow([rows[index] for index in part], self.module.device)
-            logits = label_logits(self.module, tree, shared=self.note is None)
+            tree, logits = self._run_rows([rows[index] for index in part])
             # each token weighs the same, however the step is cut into passes
             share = functional.cross_entropy(logits, tree.targets, reduction="sum") / labelled
             share.backward()
@@ -201,6 +205,16 @@ class Training:
             self.state.tokens_run += tree.tokens
         self.state.tokens += sum(len(row.input_ids) for row in rows)
         return loss
+
+    def _run_rows(self, rows: Sequence[TrainRow]) -> tuple[Tree, Any]:
+        """Their tree, and the logits at its labels."""
+        tree = grow(rows, self.module.device)
+        with nullcontext() if self.lower is None else self.lower.known(rows, tree):
+            return tree, label_logits(self.module, tree, shared=self.note is None)
+
+    def _learned(self) -> Sequence[TrainRow]:
+        """All rows that a step may run."""
+        return self.rows
 
     def _order(self, step: int) -> list[int]:
         return step_examples(self.recipe, len(self.rows), step, seed=self.job.seed)

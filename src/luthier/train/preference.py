@@ -16,7 +16,7 @@ from luthier.models.packing import common_prefix
 from luthier.train.job import Job
 from luthier.train.loop import LOOP, Training, Tuned
 from luthier.train.rows import TrainRow
-from luthier.train.tree import fill, grow, label_logits
+from luthier.train.tree import fill
 
 try:
     import torch
@@ -66,6 +66,9 @@ class Preferring(Training):
         job.working("reading what the model prefers so far", 0, 0)
         self.reference = self._margins()
 
+    def _learned(self) -> list[TrainRow]:
+        return [row for pair in self.pairs for row in (pair.chosen, pair.rejected)]
+
     def _margins(self) -> list[float]:
         """By how many nats each pair's chosen answer is likelier than the rejected one."""
         found = [0.0] * len(self.pairs)
@@ -78,8 +81,7 @@ class Preferring(Training):
     def _margin(self, part: Sequence[int]) -> tuple[Any, int]:
         """[pairs], log p(chosen) - log p(rejected) under the model as it is, and the tokens that were run."""
         rows = [row for at in part for row in (self.pairs[at].chosen, self.pairs[at].rejected)]
-        tree = grow(rows, self.module.device)
-        logits = label_logits(self.module, tree, shared=self.note is None)
+        tree, logits = self._run_rows(rows)
         tokens = -functional.cross_entropy(logits, tree.targets, reduction="none")
         sums = torch.zeros(len(rows), dtype=tokens.dtype, device=tokens.device).index_add(0, tree.row_of, tokens)
         return sums[0::2] - sums[1::2], tree.tokens

@@ -28,6 +28,9 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     """The adapter is scaled by alpha / rank."""
+    upper_layers: int | None = None
+    """On how many of the uppermost decoder layers the adapter is put; None: on all. "full" trains all weights anyway.
+    What lies below stays as it is, so that it is run once for each row and never again (`train.lower`)."""
     learning_rate: float = 1e-3
     """The peak, reached at the end of the warm-up."""
     weight_decay: float = 0.0

@@ -144,7 +144,7 @@ def model_to_train(module: Any, job: Job) -> Any:
     weights = trained_weights(mine, recipe.method)
     with quiet():
         around = module if recipe.method == "qlora" else frozen_copy(module)
-        model = get_peft_model(around, lora_config(recipe), autocast_adapter_dtype=False)
+        model = get_peft_model(around, lora_config(recipe, around), autocast_adapter_dtype=False)
         set_peft_model_state_dict(model, weights)
     return _without_dropout(model)
 

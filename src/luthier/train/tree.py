@@ -6,7 +6,8 @@
 
 Everything but attention treats tokens one by one, so a token that several rows begin with is run once, and its gradient
 is the sum over those rows: exact, since what a token sees are its ancestors, whatever row it is read in. Only attention
-spreads the tokens out into rows, one beside the other, each causal: rows never see each other.
+spreads the tokens out into rows, one beside the other, each causal: rows never see each other. Rows of about the same
+length make a block, since a block is as wide as its longest row.
 """
 
 from __future__ import annotations
@@ -29,20 +30,25 @@ except ImportError as error:
 ATTENTION = "luthier-tree"
 # how far two ways of the same sum in fp32 may differ, relative to the largest logit
 TOLERANCE = 1e-4
+# a block's shortest row is longer than this share of its longest: more blocks cost calls, fewer cost padding
+ALIKE = 2 / 3
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
     """The distinct tokens of some rows, without each row's last, which is only ever predicted.
 
-    ids, positions: [tokens]; paths: [rows, longest], the token at each place of each row (0 where the row has ended);
-    home: [tokens], the one place in the flattened paths from which the token's own output is read; copies: the other
-    places, as (tokens, places). predicting, targets, row_of: [labels], the token that predicts, what, and in which row.
+    ids, positions: [tokens]; paths: the tokens of each row; blocks: (rows, longest) of each block; places: [places],
+    the token at each place of each row of each block (0 where the row has ended); home: [tokens], the one place from
+    which the token's own output is read; copies: the other places, as (tokens, places). predicting, targets, row_of:
+    [labels], the token that predicts, what, and in which row.
     """
 
     ids: Any
     positions: Any
-    paths: Any
+    paths: tuple[tuple[int, ...], ...]
+    blocks: tuple[tuple[int, int], ...]
+    places: Any
     home: Any
     copies: tuple[Any, Any]
     predicting: Any
@@ -72,14 +78,17 @@ def grow(rows: Sequence[TrainRow], device: Any = "cpu") -> Tree:
             path.append(token_of[key])
         paths.append(path)
         labels += [(path[at - 1], row.input_ids[at], index) for at in range(row.labels_from, len(row.input_ids))]
-    longest = max(map(len, paths))
+    blocks = _blocks([len(path) for path in paths])
+    places: list[int] = []
     home: dict[int, int] = {}
     copies: list[tuple[int, int]] = []
-    for index, path in enumerate(paths):
-        for position, token in enumerate(path):
-            place = index * longest + position
-            if home.setdefault(token, place) != place:
-                copies.append((token, place))
+    for block in blocks:
+        longest = len(paths[block[0]])
+        for index in block:
+            for place, token in enumerate(paths[index], start=len(places)):
+                if home.setdefault(token, place) != place:
+                    copies.append((token, place))
+            places += paths[index] + [0] * (longest - len(paths[index]))
 
     def tensor(values: Any) -> Any:
         return torch.tensor(values, dtype=torch.long, device=device)
@@ -89,13 +98,29 @@ def grow(rows: Sequence[TrainRow], device: Any = "cpu") -> Tree:
     return Tree(
         ids=tensor(ids),
         positions=tensor(positions),
-        paths=tensor([path + [0] * (longest - len(path)) for path in paths]),
+        paths=tuple(map(tuple, paths)),
+        blocks=tuple((len(block), len(paths[block[0]])) for block in blocks),
+        places=tensor(places),
         home=tensor([home[token] for token in range(len(ids))]),
         copies=(copied[:, 0], copied[:, 1]),
         predicting=predicting,
         targets=targets,
         row_of=row_of,
     )
+
+
+def _blocks(lengths: Sequence[int]) -> list[list[int]]:
+    """The rows of each block, its longest first.
+
+    >>> _blocks([20, 75, 31, 30])
+    [[1], [2, 3], [0]]
+    """
+    blocks: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda at: -lengths[at]):
+        if not blocks or lengths[index] <= ALIKE * lengths[blocks[-1][0]]:
+            blocks.append([])
+        blocks[-1].append(index)
+    return blocks
 
 
 def fill(rows: Sequence[TrainRow], limit: int) -> list[list[int]]:
@@ -124,7 +149,7 @@ class _Spread(torch.autograd.Function):  # type: ignore[misc]  # torch is untype
     @staticmethod
     def forward(ctx: Any, values: Any, tree: Tree) -> Any:
         ctx.tree = tree
-        return values.index_select(0, tree.paths.flatten())
+        return values.index_select(0, tree.places)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -166,24 +191,27 @@ def tree_attention(
     **_unused: Any,  # what else transformers hands to every attention function
 ) -> tuple[Any, None]:
     """Attention over a tree, as transformers calls it: query, key, value are [1, heads, tokens, width of a head]."""
-    rows, longest = tree.paths.shape
-
-    def spread(values: Any) -> Any:
-        heads = values.shape[1]
-        flat = _Spread.apply(values[0].transpose(0, 1).reshape(tree.tokens, -1), tree)
-        return flat.view(rows, longest, heads, -1).transpose(1, 2)
-
-    mask = None
-    if sliding_window is not None and longest > sliding_window:
-        place = torch.arange(longest, device=query.device)
-        apart = place[:, None] - place[None, :]
-        mask = (apart >= 0) & (apart < sliding_window)
-    spreads = spread(query), spread(key), spread(value)
-    mixed = functional.scaled_dot_product_attention(
-        *spreads, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-    )
-    flat = _Collect.apply(mixed.transpose(1, 2).reshape(rows * longest, -1), tree)
-    return flat.view(1, tree.tokens, query.shape[1], -1), None
+    spread = [_Spread.apply(values[0].transpose(0, 1).reshape(tree.tokens, -1), tree) for values in (query, key, value)]
+    heads = [values.shape[1] for values in (query, key, value)]
+    mixed, begin = [], 0
+    for rows, longest in tree.blocks:
+        end = begin + rows * longest
+        q, k, v = (
+            flat[begin:end].view(rows, longest, some, -1).transpose(1, 2)
+            for flat, some in zip(spread, heads, strict=True)
+        )
+        mask = None
+        if sliding_window is not None and longest > sliding_window:
+            place = torch.arange(longest, device=query.device)
+            apart = place[:, None] - place[None, :]
+            mask = (apart >= 0) & (apart < sliding_window)
+        one = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
+        mixed.append(one.transpose(1, 2).reshape(rows * longest, -1))
+        begin = end
+    flat = _Collect.apply(torch.cat(mixed), tree)
+    return flat.view(1, tree.tokens, heads[0], -1), None
 
 
 AttentionInterface.register(ATTENTION, tree_attention)
@@ -207,7 +235,7 @@ def label_logits(module: Any, tree: Tree, *, shared: bool) -> Any:
     for row in range(len(tree.paths)):
         # one row: its path up to the last token that predicts; each token of it stands once
         wanted = tree.predicting[tree.row_of == row]
-        path = tree.paths[row]
+        path = torch.tensor(tree.paths[row], device=tree.ids.device)
         at = torch.stack([(path == token).nonzero()[0, 0] for token in wanted])
         ids = tree.ids[path[: int(at.max()) + 1]]
         logits.append(module(input_ids=ids[None], use_cache=False, logits_to_keep=at).logits[0])

@@ -97,7 +97,8 @@ class Training:
 
     `learning_rate`: a number, "search" on dev, or None for the recipe's own; a search spends `search_tokens` of
     training rows and at most `search_seconds` (None: no limit). `epochs`: None for the recipe's own. `replay`: how many
-    rows a step of what the model said before (None: one, where the loop is luthier's own).
+    rows a step of what the model said before (None: one, where the loop is luthier's own). `upper_layers`: on how many
+    of the uppermost decoder layers adapters are put (None: on all).
     """
 
     backend: Backend = "auto"
@@ -107,6 +108,7 @@ class Training:
     search_tokens: int = 40_000
     search_seconds: float | None = None
     replay: int | None = None
+    upper_layers: int | None = None
 
     @property
     def needs_trl(self) -> bool:
