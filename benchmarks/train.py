@@ -1,7 +1,7 @@
 """Fine-tuning on a CPU: luthier's loop against TRL's SFTTrainer, step by step on the same rows.
 
     python benchmarks/train.py [--steps 10] [--rounds 1] [--save benchmarks/results/train.json]
-    python benchmarks/train.py --seeds 0 1 2 [--replay 0 1] [--layers 15 30]
+    python benchmarks/train.py --seeds 0 1 2 [--replay 0 1] [--layers 20 30]
     python benchmarks/train.py --curve DATA --minutes 30          # a folder that has banking77/*.csv
 
 One example: "Who was Galileo ?" under the system message "Classify.", answered "HUM": 24 tokens, three of which are

@@ -197,6 +197,18 @@ def test_tokens_are_drawn_as_often_as_the_model_says() -> None:
     assert fit.pvalue > 0.001
 
 
+def test_a_model_that_gives_no_numbers_is_an_error_and_no_empty_text() -> None:
+    model = tiny_model()
+    (request,) = [replace(r, temperature=1.0, max_tokens=1) for r in ask("a dog", choices=None)]
+    assert (
+        model.complete([replace(request, temperature=1e-38)])[0].texts
+        == model.complete([replace(request, temperature=0.0)])[0].texts
+    )
+    model.module.lm_head.register_forward_hook(lambda _module, _inputs, output: output * torch.nan)
+    (reply,) = model.complete([request])
+    assert "no probabilities" in (reply.error or "")
+
+
 @pytest.mark.parametrize("kind", PACKED)
 def test_prompts_with_a_long_prefix_share_it_and_write_what_they_write_alone(kind: str) -> None:
     model = tiny_model(kind)

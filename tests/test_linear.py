@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +14,10 @@ import torch
 import torch.nn.functional as functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_module
+from tiny_models import tiny_model, tiny_module
 
 from luthier.models import linear
-from luthier.models.linear import faster, product, with_products
+from luthier.models.linear import Linear, faster, product, with_products
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +65,46 @@ def test_a_layer_and_its_gradients_are_those_of_torch(
 def test_views_of_larger_tensors_multiply_as_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "faster", lambda: True)
     many, weight = torch.randn(30, 50), torch.randn(20, 30)
-    for x, w in ((many[:, 3:33], weight), (many.t()[:, :30], weight), (many[:, :20], weight.t())):
-        assert torch.allclose(product(x, w), functional.linear(x, w), atol=1e-4)
+    pairs = ((many[:, 3:33], weight), (many.t()[:, :30], weight), (many[:, :20], weight.t()))
+    expected = [x @ w.t() for x, w in pairs]
+    monkeypatch.setattr(functional, "linear", None)  # oneDNN or nothing
+    for (x, w), right in zip(pairs, expected, strict=True):
+        assert torch.allclose(product(x, w), right, atol=1e-4)
+
+
+@needs_onednn
+def test_a_layer_of_which_the_bias_alone_is_trained_has_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "faster", lambda: True)
+    (layer,) = with_products(torch.nn.Sequential(torch.nn.Linear(3, 2))).requires_grad_(False)
+    layer.bias.requires_grad_(True)
+    layer(torch.ones(4, 3)).sum().backward()
+    assert layer.bias.grad.tolist() == [4.0, 4.0]
+
+
+def test_local_models_multiply_by_it() -> None:
+    plain = [layer for layer in tiny_model().module.modules() if isinstance(layer, torch.nn.Linear)]
+    assert plain
+    assert {type(layer) for layer in plain} == {Linear}
+
+
+@needs_onednn
+def test_products_of_many_sizes_take_no_memory_of_their_own() -> None:
+    script = (
+        "import resource, torch\n"
+        "from luthier.models import linear\n"
+        "linear.faster = lambda: True\n"
+        "one, other = torch.randn(1536, 576), torch.randn(576, 1536)\n"
+        "def run(sizes):\n"
+        "    for size in sizes:\n"
+        "        linear.product(torch.ones(size, 576), one), linear.product(torch.ones(size, 1536), other)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "torch.set_num_threads(1)\n"
+        "before = run(range(20, 60))\n"
+        "print(run(range(60, 300)) - before)\n"
+    )
+    plain = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=plain)
+    assert float(done.stdout) < 60, "MB; without a limit several hundred"
 
 
 @needs_onednn

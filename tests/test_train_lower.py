@@ -77,19 +77,44 @@ def test_interrupted_it_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert same_course(resumed, whole)
 
 
-def test_a_layer_that_gives_more_than_one_tensor_is_always_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is anything kept where a later layer reads more than what the layer below gives it."""
-    expected = tune(tmp_path / "1", UPPER)
+def reads_below(missing: float | None) -> Any:
+    """A llama whose upper layer reads what the lower one left in this very pass; `missing`: what it takes instead."""
     module = tiny_module()
     first, second = (layer for _, layer in decoder_layers(module))
-    memory: list[Any] = []
-    first.register_forward_pre_hook(lambda _module, inputs: memory.append(inputs[0]))
-    second.register_forward_hook(lambda _module, _inputs, output: output + 0.5 * memory[-1].mean())
+    left: dict[str, Any] = {}
+
+    def read(_module: Any, _inputs: Any, output: Any) -> Any:
+        return output + (left["each token"] if missing is None else left.get("each token", missing))
+
+    def leave(_module: Any, _inputs: Any, output: Any) -> None:
+        left["each token"] = output
+
+    module.model.register_forward_pre_hook(lambda _module, _inputs: left.clear())
+    first.mlp.register_forward_hook(leave)
+    second.register_forward_hook(read)
+    return module
+
+
+@pytest.mark.parametrize("missing", [None, 0.5], ids=["an error", "other logits"])
+def test_where_upper_layers_need_more_than_what_was_kept_all_layers_run(
+    missing: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tune(tmp_path / "1", UPPER, module=reads_below(missing))
     monkeypatch.setattr(lower, "KEPT_BYTES", 0)
-    with_memory = tune(tmp_path / "2", UPPER, module=module)
-    monkeypatch.undo()
-    assert near(tune(tmp_path / "3", UPPER, module=module), with_memory)
-    assert not near(with_memory, expected), "the module is another one"
+    assert same_bits(kept, tune(tmp_path / "2", UPPER, module=reads_below(missing)))
+
+
+def test_what_is_run_once_is_not_kept_nor_what_is_done(tmp_path: Path) -> None:
+    module = tiny_module()
+    passes = counted(module)
+    tune(tmp_path, replace(UPPER, epochs=1), module=module)
+    assert passes[0] == passes[1], "one epoch runs each row once"
+    said: list[str] = []
+    tune(tmp_path / "two", UPPER, working=lambda text, _done, _total: said.append(text))
+    assert any("stay as they are" in text for text in said)
+    said.clear()
+    tune(tmp_path / "two", UPPER, working=lambda text, _done, _total: said.append(text))
+    assert not any("stay as they are" in text for text in said), "it was finished"
 
 
 def test_soft_labels_and_what_is_learned_beside_run_from_what_was_kept(
@@ -147,7 +172,24 @@ def test_the_task_says_on_which_layers_a_rung_puts_its_adapter(rung: Any, adapte
         assert told["trainable parameters"] < 1000 * RECIPE.rank
 
 
+def test_a_rungs_own_layers_are_those_it_goes_on_with(tmp_path: Path) -> None:
+    spec, train, dev = PretrainedContract().make_task()
+    task = replace(spec, training=Training(replay=0))
+    models = {"student": tiny_model()}
+    lora = Lora(UPPER).fit(task, train, dev, FitContext(models, 0, tmp_path / "lora"))
+    for rung in (Dpo(QUICK), Pretrained(UPPER, RECIPE)):
+        fitted = {"lora": lora} if rung.name == "dpo" else {}
+        context = FitContext(models, 0, tmp_path / rung.name, extra=PretrainedContract.extra, fitted=fitted)
+        assert rung.fit(task, train, dev, context).describe()["upper layers adapted"] == 1
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_layers_are_not_all_layers(count: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="ask for 1 to 2"):
+        tune(tmp_path, replace(RECIPE, upper_layers=count))
+
+
 def test_more_layers_than_the_model_has_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="upper_layers.*2 decoder layers, fewer than the 3 to adapt"):
+    with pytest.raises(ModelError, match=r"upper_layers.*2 decoder layers to choose from, and 3(.|\n)*1 to 2"):
         tune(tmp_path, replace(RECIPE, upper_layers=3))
     assert len(tune(tmp_path, replace(RECIPE, upper_layers=2)).weights) == len(tune(tmp_path, RECIPE).weights)

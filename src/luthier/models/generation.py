@@ -243,5 +243,7 @@ def _pick(logits: Any, temperature: float, rng: Any) -> int:
     if temperature <= 0:
         return int(logits.argmax())
     # by inversion: torch.multinomial draws a number for each token of the vocabulary, a tenth of the time of a step
-    upto = torch.softmax(logits / temperature, dim=-1).cumsum(-1, dtype=torch.float64)
+    upto = torch.softmax((logits - logits.max()) / temperature, dim=-1).cumsum(-1, dtype=torch.float64)
+    if not upto[-1] > 0:
+        raise ModelError("the model gives no probabilities: its logits are no numbers")
     return int(torch.searchsorted(upto, torch.rand(1, generator=rng, dtype=torch.float64) * upto[-1], right=True))

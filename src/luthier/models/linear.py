@@ -3,6 +3,9 @@
 For fp32 torch calls MKL, which takes slower kernels on processors that are not Intel's: on an AMD EPYC (Zen 4, two
 cores) oneDNN needs 0.65-0.9 of MKL's time for a layer of 64 to 500 tokens, and a third for two tokens on a vocabulary.
 The sums are the same but for their order. `python benchmarks/products.py` measures it; docs/decisions/0025 says more.
+
+oneDNN compiles a product for each number of tokens it meets and keeps what it compiled, by default a gigabyte of it:
+here it keeps the last few, and compiles again what comes back later, a millisecond each.
 """
 
 from __future__ import annotations
@@ -18,10 +21,14 @@ from luthier.errors import MissingExtra
 try:
     import torch
     import torch.nn.functional as functional
+    from torch.autograd.function import once_differentiable
 except ImportError as error:
     raise MissingExtra("local", "a local model") from error
 
 CPUINFO = Path("/proc/cpuinfo")
+KEPT_PRODUCTS = "64"  # about as many MB; a pass needs ten
+for cache_of_products in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # read at the first product
+    os.environ.setdefault(cache_of_products, KEPT_PRODUCTS)
 
 
 def product(x: Any, weight: Any, bias: Any = None) -> Any:
@@ -48,7 +55,9 @@ class Linear(torch.nn.Linear):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Any) -> Any:
         if not _suits(x, self.weight):
             return functional.linear(x, self.weight, self.bias)
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+        if torch.is_grad_enabled() and any(
+            tensor is not None and tensor.requires_grad for tensor in (x, self.weight, self.bias)
+        ):
             return _Linear.apply(x, self.weight, self.bias)
         return product(x, self.weight, self.bias)
 
@@ -60,6 +69,7 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
         return product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight = ctx.saved_tensors
         (grad,) = grads

@@ -57,7 +57,8 @@ class Dpo:
         recipe, start, model = on_upper_layers(self.recipe, task.training), None, student.base
         if isinstance(below, TunedPredictor) and not below.whole:
             start, rank, alpha = read_adapter(below.adapter)
-            recipe, model = replace(recipe, rank=rank, alpha=alpha), below.model
+            upper = below.history.get("upper layers adapted")
+            recipe, model = replace(recipe, rank=rank, alpha=alpha, upper_layers=upper), below.model
         pairs = list(context.extra.preferences)
         source = "the task's own"
         if not pairs:

@@ -73,8 +73,8 @@ class Pretrained:
         kept = [DevRow((row,), (0,)) for row in blocks[:held]]
         context.working("reading the documents")
         before = dev_scores(student.base.module, kept, self.reading.pass_tokens, shared=False)[1]
-        reading = replace(self.reading, rank=self.recipe.rank, alpha=self.recipe.alpha)
-        reading = on_upper_layers(reading, task.training)
+        upper = on_upper_layers(self.recipe, task.training).upper_layers
+        reading = replace(self.reading, rank=self.recipe.rank, alpha=self.recipe.alpha, upper_layers=upper)
         job = student.job(reading, kept, replace(context, workdir=context.workdir / "reading"))
         read = fine_tune(student.base.module, blocks[held:], job, task.training)
         more: dict[str, Any] = {

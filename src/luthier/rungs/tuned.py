@@ -132,7 +132,7 @@ class Student:
             "prompt": self.system or "",
             **(more or {}),
         }
-        if recipe.upper_layers is not None:
+        if recipe.upper_layers is not None and not whole:
             history["upper layers adapted"] = recipe.upper_layers
         if getattr(self.base, "folder", None) is not None:
             history["licence of the student"] = self.base.licence or "unknown, and allowed by the task"

@@ -85,18 +85,25 @@ def lora_config(recipe: Recipe, module: Any) -> Any:
 
 
 def decoder_layers(module: Any) -> list[tuple[str, Any]]:
-    """Names and layers, the first one the input's."""
-    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, GradientCheckpointingLayer)]
+    """Names and layers of what reads text, the first one the input's; parts of a layer are none of their own."""
+    decoder = module.get_decoder() or module
+    within = {id(part) for part in decoder.modules()}
+    found: list[tuple[str, Any]] = []
+    for name, layer in module.named_modules():
+        nested = bool(found) and name.startswith(f"{found[-1][0]}.")
+        if isinstance(layer, GradientCheckpointingLayer) and id(layer) in within and not nested:
+            found.append((name, layer))
+    return found
 
 
 def _upper(module: Any, count: int) -> list[str]:
     """The names of all linear layers in the uppermost `count` decoder layers."""
     layers = decoder_layers(module)
-    if count > len(layers):
+    if not 0 < count <= len(layers):
         raise ModelError(
-            f"the model has {len(layers)} decoder layers, fewer than the {count} to adapt",
+            f"the model has {len(layers)} decoder layers to choose from, and {count} are to be adapted",
             where="[training] upper_layers",
-            fix="ask for fewer, or leave it out to adapt all",
+            fix=f"ask for 1 to {len(layers)}, or leave it out to adapt all" if layers else "leave it out to adapt all",
         )
     return [
         f"{name}.{part}"

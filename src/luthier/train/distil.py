@@ -95,16 +95,20 @@ class Distilling(Training):
     soft: Mapping[TrainRow, Soft]
     beside: Beside | None = None
 
-    def _learned(self) -> Sequence[TrainRow]:
-        return [*self.rows, *([] if self.beside is None else self.beside.soft)]
+    def _rows_of(self, step: int) -> Sequence[TrainRow]:
+        return [*super()._rows_of(step), *self._beside(step)]
+
+    def _beside(self, step: int) -> Sequence[TrainRow]:
+        if self.beside is None or not self.recipe.replay:
+            return ()
+        return self.beside.of_step(step, self.recipe.replay, seed=self.job.seed)
 
     def _gradients(self, chosen: Sequence[int]) -> float:
         """The mean loss of the examples' labelled tokens; its gradients and those of the other rows' mean are added."""
         rows = [self.rows[index] for index in chosen]
         taught = [self.soft.get(row) for row in rows]
         weights = [1.0 / sum(row.labelled for row in rows)] * len(rows)
-        if self.beside is not None and self.recipe.replay:
-            kept = self.beside.of_step(self.state.step, self.recipe.replay, seed=self.job.seed)
+        if self.beside is not None and (kept := self._beside(self.state.step)):
             taught += [self.beside.soft[row] for row in kept]
             weights += [1.0 / sum(row.labelled for row in kept)] * len(kept)
             rows += kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -148,8 +149,7 @@ class Training:
             raise
 
     def _run(self) -> None:
-        if self.lower is not None:
-            self.lower.keep(self._learned(), self.recipe.pass_tokens, self.job.working)
+        self._keep_below()
         checks = self.recipe.check_steps(len(self.rows))
         if self.started_from and not self.state.checks:
             self._check()
@@ -212,9 +212,18 @@ class Training:
         with nullcontext() if self.lower is None else self.lower.known(rows, tree):
             return tree, label_logits(self.module, tree, shared=self.note is None)
 
-    def _learned(self) -> Sequence[TrainRow]:
-        """All rows that a step may run."""
-        return self.rows
+    def _rows_of(self, step: int) -> Sequence[TrainRow]:
+        """All rows that a step runs."""
+        return [self.rows[at] for at in self._order(step)]
+
+    def _keep_below(self) -> None:
+        """Run what later steps run more than once through the layers that stay as they are."""
+        if self.lower is None or not self.lower.count or self.state.step == self.steps:
+            return
+        # of all steps, also those that are done: a resumed training runs the same passes
+        runs = Counter(row for step in range(self.steps) for row in self._rows_of(step))
+        again = [row for row, times in runs.items() if times > 1]
+        self.lower.keep(again, self.recipe.pass_tokens, self.job.working)
 
     def _order(self, step: int) -> list[int]:
         return step_examples(self.recipe, len(self.rows), step, seed=self.job.seed)

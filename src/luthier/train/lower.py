@@ -1,7 +1,7 @@
 """The lower layers: those below the adapted ones never change, so each row is run through them once, and never again.
 
 What they give each token of a row stays in memory, and a training step begins where the adapted layers do: without
-their half of the forward pass in any epoch, as an adapter of upper layers alone has no backward pass through them
+their part of the forward pass in any epoch, as an adapter of upper layers alone has no backward pass through them
 anyway (Liu et al. 2021, AutoFreeze, arXiv 2102.01386, who keep the activations of frozen layers across epochs).
 """
 
@@ -36,32 +36,31 @@ class LowerLayers:
         frozen = [not trainable(layer) for layer in layers]
         self.count = frozen.index(False) if False in frozen else 0
         self._pass = _Pass()
-        self._kept: dict[TrainRow, Any] = {}
-        if self.count and not trainable(module.get_input_embeddings()):
-            for at, layer in enumerate(layers):
-                layer.forward = _Layer(layer.forward, self._pass, at - self.count)
+        self._kept: dict[TrainRow, tuple[Any, Any]] = {}
+        """What a pass gave all of its tokens, and which of them are the row's."""
+        for at, layer in enumerate(layers[: self.count]):
+            layer.forward = _Layer(layer.forward, self._pass, last=at == self.count - 1)
 
     def keep(self, rows: Sequence[TrainRow], pass_tokens: int, working: Working) -> None:
-        """Run these rows through the lower layers, in passes that depend on nothing else.
+        """Run these rows, each once, through the lower layers, in passes that depend on nothing else.
 
-        Nothing is kept where it would be too large, or where the module gives other logits from it, which is tried.
+        Nothing is kept where it would be too large, or where the module does not give the same logits from it (upper
+        layers may read more than what the layer below gives them), which is tried before.
         """
-        rows = list(dict.fromkeys(rows))
-        width = self.module.get_input_embeddings().weight.shape[1]
-        if not self.count or 4 * width * sum(len(row.input_ids) for row in rows) > KEPT_BYTES:
+        if not self.count or not rows:
+            return
+        parts = fill(rows, pass_tokens)
+        tokens = sum(grow([rows[at] for at in part]).tokens for part in parts)
+        if 4 * tokens * self.module.get_input_embeddings().weight.shape[1] > KEPT_BYTES:
             return
         done = 0
         with torch.no_grad():
-            for part in fill(rows, pass_tokens):
-                working("running the layers that stay as they are", done, len(rows))
-                tree = grow([rows[at] for at in part], self.module.device)
-                hidden = self._below(tree)
-                if hidden is None:
-                    return
-                self._kept |= {rows[at]: hidden[list(path)] for at, path in zip(part, tree.paths, strict=True)}
-                done += len(part)
             if not self._same(rows):
-                self._kept = {}
+                return
+            for part in parts:
+                working("running the layers that stay as they are", done, len(rows))
+                self._run([rows[at] for at in part])
+                done += len(part)
 
     @contextmanager
     def known(self, rows: Sequence[TrainRow], tree: Tree) -> Iterator[None]:
@@ -74,8 +73,8 @@ class LowerLayers:
             yield
             return
         ends, seen = [], 0
-        for hidden, path in zip(kept, tree.paths, strict=True):
-            ends.append(hidden[sum(token < seen for token in path) :])
+        for (hidden, places), path in zip(kept, tree.paths, strict=True):
+            ends.append(hidden[places[sum(token < seen for token in path) :]])
             seen += len(ends[-1])
         self._pass.hidden = torch.cat(ends)[None]
         try:
@@ -83,24 +82,41 @@ class LowerLayers:
         finally:
             self._pass.hidden = None
 
-    def _below(self, tree: Tree) -> Any:
-        """[tokens, width], what the lower layers give; None where they do not give one tensor."""
-        self._pass.reading, self._pass.read = True, None
+    def _run(self, rows: Sequence[TrainRow]) -> None:
+        """Keep what the lower layers give these rows; what they begin with alike is kept once."""
+        tree = grow(rows, self.module.device)
+        self._pass.reading = True
         try:
             label_logits(self.module, tree, shared=True)
+        except _Read as read:
+            for row, path in zip(rows, tree.paths, strict=True):
+                self._kept[row] = read.hidden, torch.tensor(path, device=self.module.device)
         finally:
             self._pass.reading = False
-        return self._pass.read
 
     def _same(self, rows: Sequence[TrainRow]) -> bool:
         """Whether the logits of the longest and the shortest row are those of all layers."""
         by_length = sorted(rows, key=lambda row: len(row.input_ids))
         some = [by_length[0], by_length[-1]]
         tree = grow(some, self.module.device)
-        whole = label_logits(self.module, tree, shared=True)
-        with self.known(some, tree):
-            from_kept = label_logits(self.module, tree, shared=True)
-        return bool((whole - from_kept).abs().max() <= TOLERANCE * whole.abs().max())
+        try:
+            whole = label_logits(self.module, tree, shared=True)
+            self._run(some)
+            with self.known(some, tree):
+                from_kept = label_logits(self.module, tree, shared=True)
+        except (TypeError, ValueError, LookupError, RuntimeError, AttributeError):  # what a layer says that misses some
+            self._kept = {}
+            return False
+        same = bool((whole - from_kept).abs().max() <= TOLERANCE * whole.abs().max())
+        self._kept = {}
+        return same
+
+
+class _Read(Exception):  # no error: the rest of a pass is not wanted
+    """What the lower layers gave: [tokens, width]."""
+
+    def __init__(self, hidden: Any) -> None:
+        self.hidden = hidden
 
 
 @dataclass
@@ -111,24 +127,20 @@ class _Pass:
     """[1, tokens, width]: what the lower layers would give."""
     reading: bool = False
     """Whether only that is wanted."""
-    read: Any = None
-    """[tokens, width], what was wanted."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A decoder layer that is passed over where what it would do is known, or not wanted; `place`: from the adapted."""
+    """A frozen layer, passed over where what the last of them would give is known."""
 
     forward: Callable[..., Any]
     running: _Pass
-    place: int
+    last: bool
 
     def __call__(self, hidden: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.running.reading and self.place >= 0:
-            return hidden
-        if self.running.hidden is not None and self.place < 0:
+        if self.running.hidden is not None:
             return self.running.hidden
         output = self.forward(hidden, *args, **kwargs)
-        if self.running.reading and self.place == -1 and isinstance(output, torch.Tensor):
-            self.running.read = output[0]
+        if self.running.reading and self.last:
+            raise _Read(output[0])
         return output

@@ -66,8 +66,9 @@ class Preferring(Training):
         job.working("reading what the model prefers so far", 0, 0)
         self.reference = self._margins()
 
-    def _learned(self) -> list[TrainRow]:
-        return [row for pair in self.pairs for row in (pair.chosen, pair.rejected)]
+    def _rows_of(self, step: int) -> list[TrainRow]:
+        pairs = [self.pairs[at] for at in self._order(step)]
+        return [row for pair in pairs for row in (pair.chosen, pair.rejected)]
 
     def _margins(self) -> list[float]:
         """By how many nats each pair's chosen answer is likelier than the rejected one."""
