@@ -1,7 +1,8 @@
 """Linear layers on CPUs: by oneDNN's matrix products where those that torch chooses are slower.
 
 For fp32 torch calls MKL, which takes slower kernels on processors that are not Intel's: on an AMD EPYC (Zen 4, two
-cores) oneDNN needs 0.65-0.9 of MKL's time for a layer of 64 to 500 tokens, and a third for two tokens on a vocabulary.
+cores) oneDNN needs three quarters of MKL's time for layers of 256 tokens or more, and a third for two tokens on a
+vocabulary; labels of prompts then take 0.8 to 0.85 of the time, texts and training steps 0.9.
 The sums are the same but for their order. `python benchmarks/products.py` measures it; docs/decisions/0025 says more.
 
 oneDNN compiles a product for each number of tokens it meets and keeps what it compiled, by default a gigabyte of it:

@@ -8,8 +8,9 @@ fine-tune would be repeated with what the base model says by itself beside the e
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,6 +54,8 @@ class Trial:
     text_lost: float
     within: bool
     way: str = ""
+    seconds: float = field(default=0.0, compare=False)
+    """What trying it took, without the training."""
 
     def clear_of(self, at_least: float) -> bool:
         return self.within and self.dev_score - self.dev_se >= at_least
@@ -137,6 +140,7 @@ def repaired(
         trials, told = [*trials, *more], {**told, **also}
     best = choose(trials, task.target.at_least)
     told = {"strength": best.scale, "strengths tried": [asdict(trial) for trial in trials], **told}
+    told["seconds of looking for what was forgotten"] = round(sum(trial.seconds for trial in trials), 1)
     if best.way:
         told["trained anew"] = best.way
     return searches[best.way].at(best.scale), told
@@ -179,7 +183,7 @@ class _Search:
         from luthier.train.guard import certify
         from luthier.train.suites import GENERAL_TEXT
 
-        predictor = self.at(scale)
+        began, predictor = time.perf_counter(), self.at(scale)
         what = f"looking for what was forgotten, at a strength of {scale:g}{self.way and f' ({self.way})'}"
 
         def working(text: str, done: int, total: int) -> None:
@@ -198,4 +202,5 @@ class _Search:
             text.difference.mean if text.difference else math.inf,
             text.status in ("passed", "refused") and not any(suite.beyond for suite in found.suites),
             self.way,
+            time.perf_counter() - began,
         )
