@@ -53,14 +53,13 @@ def with_products(module: Any) -> Any:
 class Linear(torch.nn.Linear):  # type: ignore[misc]  # torch is untyped here
     """torch's linear layer, with the same weights and gradients, by `product`."""
 
-    def forward(self, x: Any) -> Any:
-        if not _suits(x, self.weight):
-            return functional.linear(x, self.weight, self.bias)
-        if torch.is_grad_enabled() and any(
-            tensor is not None and tensor.requires_grad for tensor in (x, self.weight, self.bias)
-        ):
-            return _Linear.apply(x, self.weight, self.bias)
-        return product(x, self.weight, self.bias)
+    def forward(self, input: Any) -> Any:
+        given = (input, self.weight, self.bias)
+        if not _suits(input, self.weight):
+            return functional.linear(*given)
+        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given):
+            return _Linear.apply(*given)
+        return product(*given)
 
 
 class _Linear(torch.autograd.Function):  # type: ignore[misc]

@@ -7,7 +7,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ class Training:
         self.note = why_not_shared(self.module, rows)
         if self.note is None:
             self.module.config._attn_implementation = ATTENTION
-        self.lower = LowerLayers(self.module) if self.note is None else None
+        self.lower = LowerLayers(self.module)
         self.steps = self.recipe.epochs * self.recipe.steps_per_epoch(len(rows))
         self.started = time.perf_counter()
         self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
@@ -209,7 +208,7 @@ class Training:
     def _run_rows(self, rows: Sequence[TrainRow]) -> tuple[Tree, Any]:
         """Their tree, and the logits at its labels."""
         tree = grow(rows, self.module.device)
-        with nullcontext() if self.lower is None else self.lower.known(rows, tree):
+        with self.lower.known(rows, tree):
             return tree, label_logits(self.module, tree, shared=self.note is None)
 
     def _rows_of(self, step: int) -> Sequence[TrainRow]:
@@ -218,7 +217,7 @@ class Training:
 
     def _keep_below(self) -> None:
         """Run what later steps run more than once through the layers that stay as they are."""
-        if self.lower is None or not self.lower.count or self.state.step == self.steps:
+        if self.note is not None or not self.lower.count or self.state.step == self.steps:
             return
         # of all steps, also those that are done: a resumed training runs the same passes
         runs = Counter(row for step in range(self.steps) for row in self._rows_of(step))

@@ -14,6 +14,7 @@ from typing import Any
 
 from luthier.errors import MissingExtra
 from luthier.train.adapter import decoder_layers, trainable
+from luthier.train.job import Working
 from luthier.train.rows import TrainRow
 from luthier.train.tree import TOLERANCE, Tree, fill, grow, label_logits
 
@@ -24,11 +25,9 @@ except ImportError as error:
 
 KEPT_BYTES = 2**29  # of what is kept, at most; a task above it runs its rows through all layers in every epoch
 
-Working = Callable[[str, int, int], None]
-
 
 class LowerLayers:
-    """The frozen layers at the bottom of a module whose attention is `tree.ATTENTION`, and what they gave."""
+    """The frozen layers at the bottom of a module, and what they gave the rows that are kept, at first none."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -44,6 +43,7 @@ class LowerLayers:
     def keep(self, rows: Sequence[TrainRow], pass_tokens: int, working: Working) -> None:
         """Run these rows, each once, through the lower layers, in passes that depend on nothing else.
 
+        The module's attention is `tree.ATTENTION`.
         Nothing is kept where it would be too large, or where the module does not give the same logits from it (upper
         layers may read more than what the layer below gives them), which is tried before.
         """
