@@ -18,6 +18,7 @@ def main() -> None:
         ["audit.py", str(data)],
         ["audit.py", str(data), "--scale"],
         ["products.py"],
+        ["writing.py"],
         ["engine.py", str(data)],
         ["rungs.py"],
         ["claims.py"],

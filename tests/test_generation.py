@@ -159,17 +159,19 @@ def test_a_scripted_model_knows_no_schemas_and_says_what_its_script_says() -> No
 def test_the_prompt_of_several_samples_is_run_once() -> None:
     model = tiny_model()
     (request,) = [replace(r, temperature=1.0, n=5, max_tokens=6) for r in ask("a dog", choices=None)]
-    tokens = []
+    shapes = []
     model.module.register_forward_pre_hook(
-        lambda _module, _inputs, options: tokens.append(options["input_ids"].shape[1]), with_kwargs=True
+        lambda _module, _inputs, options: shapes.append(tuple(options["input_ids"].shape)), with_kwargs=True
     )
     assert model.note is None
-    tokens.clear()
+    shapes.clear()
     reply = model.complete([request])[0]
     prompt = len(model.chat.prompt_ids(request.messages))
     assert len(reply.texts) == 5
     assert reply.usage.fresh_tokens + reply.usage.cached_tokens == prompt
-    assert sum(tokens) == prompt + reply.usage.output_tokens - 5, "each sample's last token needs no pass"
+    (first, *steps) = shapes
+    assert first == (1, prompt)
+    assert steps == [(5, 1)] * 5, "each sample's last token needs no pass"
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luthier.models.engine import PrefixCache
+from luthier.models.sidebyside import SideBySide
 
 Branch = npt.NDArray[np.int64]
 
@@ -52,6 +53,12 @@ class Branches:
         logits = self._cache.grow(np.array(ids), np.array(positions), sees, wanted)
         self._columns += size
         return longer, logits
+
+    def apart(self, branches: Sequence[Branch], room: int) -> SideBySide:
+        """Copies of branches, prefix included, that go on side by side, with room for so many tokens each."""
+        prefix = np.arange(self._prefix)
+        columns = [np.append(prefix, self._prefix + branch) for branch in branches]
+        return self._cache.apart(columns, room)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 
 from luthier.errors import MissingExtra
 from luthier.models.packing import Item, Row, Trie, build_trie, common_prefix, fill_rows, pack
+from luthier.models.sidebyside import SideBySide
 
 try:
     import torch
@@ -100,6 +101,10 @@ class PrefixCache:
         logits = output.logits[0]
         # a model that knows no logits_to_keep gives those of all tokens
         return logits if len(logits) == len(wanted) else logits[self._tensor(wanted)]
+
+    def apart(self, columns: Sequence[Any], room: int) -> SideBySide:
+        """Texts of which each has some of the cached tokens, as they are run on side by side."""
+        return SideBySide(self._module, self.cache, columns, room)
 
     def _extend(self, ids: tuple[int, ...], start: int) -> None:
         self._module(

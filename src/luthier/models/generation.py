@@ -12,6 +12,7 @@ from luthier.errors import MissingExtra, ModelError
 from luthier.models.branches import ROOT, Branch, growing
 from luthier.models.engine import ROW_TOKENS, PrefixCache, prefix_tokens
 from luthier.models.packing import fill_rows
+from luthier.models.sidebyside import SideBySide
 
 try:
     import torch
@@ -20,6 +21,11 @@ except ImportError as error:
 
 # of prompts behind the shared prefix and their texts together: what attention looks at in each step
 GENERATION_TOKENS = 2048
+# a prefix of up to so many tokens is repeated for each text, and texts are written side by side: so many tokens of all
+# of them together, prefixes included
+REPEATED_TOKENS, APART_TOKENS = 256, 8192
+# finished texts stay in the passes until at most this share of them goes on
+LET_GO = 0.75
 
 
 class Guide(Protocol):
@@ -114,7 +120,10 @@ def generate_packed(
     prefix_seconds = time.perf_counter() - began
     sizes = [len(prompt.ids) - prefix + prompt.max_tokens * len(prompt.seeds) for prompt in prompts]
     done: list[Generated] = []
-    for indices in fill_rows(sizes, GENERATION_TOKENS):
+    apart = prefix <= REPEATED_TOKENS
+    if apart:
+        sizes = [size + prefix * len(prompt.seeds) for size, prompt in zip(sizes, prompts, strict=True)]
+    for indices in fill_rows(sizes, APART_TOKENS if apart else GENERATION_TOKENS):
         began = time.perf_counter()
         group = [prompts[index] for index in indices]
         texts = _write_together(cache, group, prefix, stops, row_tokens)
@@ -139,9 +148,13 @@ def _write_together(
                 ends = zip(some, longer, logits.float().cpu(), strict=True)
                 begun = [(writer, branch, end) for at, branch, end in ends for writer in writers[at]]
                 going += _taken(begun, stops)
-        while going:
-            longer, logits = branches.grow([(branch, writer.ids[-1:]) for writer, branch in going])
-            going = _taken(list(zip([w for w, _ in going], longer, logits.float().cpu(), strict=True)), stops)
+        if going and prefix <= REPEATED_TOKENS:
+            room = max(writer.prompt.max_tokens for writer, _ in going) - 1
+            _go_on([writer for writer, _ in going], branches.apart([branch for _, branch in going], room), stops)
+        else:
+            while going:
+                longer, logits = branches.grow([(branch, writer.ids[-1:]) for writer, branch in going])
+                going = _taken(list(zip([w for w, _ in going], longer, logits.float().cpu(), strict=True)), stops)
     return [tuple(writer.text() for writer in some) for some in writers]
 
 
@@ -150,6 +163,19 @@ def _taken(steps: Sequence[tuple[_Writer, Branch, Any]], stops: frozenset[int]) 
     for writer, _, logits in steps:
         writer.take(logits, stops)
     return [(writer, branch) for writer, branch, _ in steps if writer.going]
+
+
+def _go_on(writers: list[_Writer], texts: SideBySide, stops: frozenset[int]) -> None:
+    """Write texts to their ends; the finished ones are run on with any token until enough of them are to be let go."""
+    while any(writer.going for writer in writers):
+        left = [at for at, writer in enumerate(writers) if writer.going]
+        if len(left) <= LET_GO * len(writers):
+            texts.keep(left)
+            writers = [writers[at] for at in left]
+        logits = texts.step([writer.ids[-1] for writer in writers]).float().cpu()
+        for writer, row in zip(writers, logits, strict=True):
+            if writer.going:
+                writer.take(row, stops)
 
 
 # ---------------------------------------------------------------- models that cannot be packed

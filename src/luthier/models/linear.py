@@ -2,8 +2,9 @@
 
 For fp32 torch calls MKL, which takes slower kernels on processors that are not Intel's: on an AMD EPYC (Zen 4, two
 cores) oneDNN needs three quarters of MKL's time for layers of 256 tokens or more, and a third for two tokens on a
-vocabulary; labels of prompts then take 0.8 to 0.85 of the time, texts and training steps 0.9.
-The sums are the same but for their order. `python benchmarks/products.py` measures it; docs/decisions/0025 says more.
+vocabulary; labels of prompts then take 0.8 to 0.85 of the time, texts and training steps 0.9. On an Intel Xeon
+(Sapphire Rapids) MKL is the faster one, for few tokens by up to two times. The sums are the same but for their order.
+`python benchmarks/products.py` measures it; docs/decisions/0025 says more.
 
 oneDNN compiles a product for each number of tokens it meets and keeps what it compiled, by default a gigabyte of it:
 here it keeps the last few, and compiles again what comes back later, a millisecond each.
@@ -85,7 +86,12 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
 @cache
 def faster() -> bool:
     """Whether oneDNN's products are used: on x86 processors that are not Intel's, where torch has them."""
-    if platform.machine().lower() not in {"x86_64", "amd64"} or _intel() or not torch.backends.mkldnn.is_available():
+    return platform.machine().lower() in {"x86_64", "amd64"} and not _intel() and there()
+
+
+def there() -> bool:
+    """Whether torch has oneDNN's products here, and they are right."""
+    if not torch.backends.mkldnn.is_available():
         return False
     one = torch.ones(2, 3)
     try:
