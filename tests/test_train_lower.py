@@ -65,6 +65,8 @@ def test_a_training_is_the_same_whether_the_lower_layers_run_once_or_always(
     assert kept.losses == pytest.approx(always.losses, abs=1e-4)
     assert passes[0] == passes[1]
     assert below < above - kept.steps / 2, "steps did not run it again"
+    assert kept.note is None
+    assert "run in every step: what they give" in (always.note or "")
 
 
 def test_interrupted_it_ends_in_the_same_bits(tmp_path: Path) -> None:
@@ -100,6 +102,7 @@ def test_where_upper_layers_need_more_than_what_was_kept_all_layers_run(
     missing: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tune(tmp_path / "1", UPPER, module=reads_below(missing))
+    assert "need more than what the layer below gives them" in (kept.note or "")
     monkeypatch.setattr(lower, "KEPT_BYTES", 0)
     assert same_bits(kept, tune(tmp_path / "2", UPPER, module=reads_below(missing)))
 

@@ -137,7 +137,7 @@ class Student:
         if getattr(self.base, "folder", None) is not None:
             history["licence of the student"] = self.base.licence or "unknown, and allowed by the task"
         if tuned.note is not None:
-            history["note"] = f"rows were run one by one: {tuned.note}"
+            history["note"] = tuned.note
         return TunedPredictor(
             self.base, folder, self.system, self.labels, history, tuned.seconds, self.writing, whole=whole
         )

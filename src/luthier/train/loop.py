@@ -51,7 +51,7 @@ class Tuned:
     losses: tuple[float, ...] = ()
     """The mean loss of each step, in nats a labelled token."""
     note: str | None = None
-    """Why rows were run one by one; None: they were not."""
+    """What made it slower than trainings are, and why; None: nothing."""
 
 
 @dataclass
@@ -102,6 +102,11 @@ def progress(losses: Sequence[float], checks: Sequence[Check], dev: Sequence[Dev
     return text + (f", dev {checks[-1].dev_accuracy:.2f}" if choosing else f", dev loss {checks[-1].dev_nll:.2f}")
 
 
+def one_by_one(reason: str | None) -> str | None:
+    """The note of a training whose rows cannot share a pass."""
+    return None if reason is None else f"rows were run one by one: {reason}"
+
+
 def step_examples(recipe: Recipe, examples: int, step: int, *, seed: int) -> list[int]:
     """The examples of a step. A function of seed and step alone, so that the step is all a checkpoint must say."""
     epoch, at = divmod(step, recipe.steps_per_epoch(examples))
@@ -127,8 +132,10 @@ class Training:
             lr=self.recipe.learning_rate,
             weight_decay=self.recipe.weight_decay,
         )
-        self.note = why_not_shared(self.module, rows)
-        if self.note is None:
+        alone = why_not_shared(self.module, rows)
+        self.shared = alone is None
+        self.note = one_by_one(alone)
+        if self.shared:
             self.module.config._attn_implementation = ATTENTION
         self.lower = LowerLayers(self.module)
         self.steps = self.recipe.epochs * self.recipe.steps_per_epoch(len(rows))
@@ -209,7 +216,7 @@ class Training:
         """Their tree, and the logits at its labels."""
         tree = grow(rows, self.module.device)
         with self.lower.known(rows, tree):
-            return tree, label_logits(self.module, tree, shared=self.note is None)
+            return tree, label_logits(self.module, tree, shared=self.shared)
 
     def _rows_of(self, step: int) -> Sequence[TrainRow]:
         """All rows that a step runs."""
@@ -217,12 +224,14 @@ class Training:
 
     def _keep_below(self) -> None:
         """Run what later steps run more than once through the layers that stay as they are."""
-        if self.note is not None or not self.lower.count or self.state.step == self.steps:
+        if not self.shared or not self.lower.count or self.state.step == self.steps:
             return
         # of all steps, also those that are done: a resumed training runs the same passes
         runs = Counter(row for step in range(self.steps) for row in self._rows_of(step))
         again = [row for row, times in runs.items() if times > 1]
-        self.lower.keep(again, self.recipe.pass_tokens, self.job.working)
+        reason = self.lower.keep(again, self.recipe.pass_tokens, self.job.working)
+        if reason is not None:
+            self.note = f"the layers below the adapted ones were run in every step: {reason}"
 
     def _order(self, step: int) -> list[int]:
         return step_examples(self.recipe, len(self.rows), step, seed=self.job.seed)
@@ -231,7 +240,7 @@ class Training:
 
     def _check(self) -> None:
         self.job.working("training, checking on dev", self.state.step, self.steps)
-        accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.note is None)
+        accuracy, nll = dev_scores(self.module, self.dev, self.recipe.pass_tokens, shared=self.shared)
         losses = self.state.losses[self._checked() :]
         train_loss = float(np.mean(losses)) if losses else None
         check = Check(self.state.step, accuracy, nll, train_loss)

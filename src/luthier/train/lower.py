@@ -40,27 +40,31 @@ class LowerLayers:
         for at, layer in enumerate(layers[: self.count]):
             layer.forward = _Layer(layer.forward, self._pass, last=at == self.count - 1)
 
-    def keep(self, rows: Sequence[TrainRow], pass_tokens: int, working: Working) -> None:
+    def keep(self, rows: Sequence[TrainRow], pass_tokens: int, working: Working) -> str | None:
         """Run these rows, each once, through the lower layers, in passes that depend on nothing else.
 
-        The module's attention is `tree.ATTENTION`.
-        Nothing is kept where it would be too large, or where the module does not give the same logits from it (upper
-        layers may read more than what the layer below gives them), which is tried before.
+        The module's attention is `tree.ATTENTION`. Returns why nothing is kept, None where it is: it would be too
+        large, or the module does not give the same logits from it (upper layers may read more than what the layer below
+        gives them), which is tried before.
         """
         if not self.count or not rows:
-            return
+            return None
         parts = fill(rows, pass_tokens)
         tokens = sum(grow([rows[at] for at in part]).tokens for part in parts)
-        if 4 * tokens * self.module.get_input_embeddings().weight.shape[1] > KEPT_BYTES:
-            return
+        size = 4 * tokens * self.module.get_input_embeddings().weight.shape[1]
+        if size > KEPT_BYTES:
+            return (
+                f"what they give {len(rows):,} examples takes {size / 2**30:.1f} GB, more than {KEPT_BYTES / 2**30:g}"
+            )
         done = 0
         with torch.no_grad():
             if not self._same(rows):
-                return
+                return "the layers above need more than what the layer below gives them"
             for part in parts:
                 working("running the layers that stay as they are", done, len(rows))
                 self._run([rows[at] for at in part])
                 done += len(part)
+        return None
 
     @contextmanager
     def known(self, rows: Sequence[TrainRow], tree: Tree) -> Iterator[None]:

@@ -13,7 +13,7 @@ from luthier.errors import MissingExtra
 from luthier.train.adapter import trained_weights
 from luthier.train.check import Check, best_of, dev_scores
 from luthier.train.job import Job
-from luthier.train.loop import Tuned, diverged, progress
+from luthier.train.loop import Tuned, diverged, one_by_one, progress
 from luthier.train.plan import Plan, processes, rank
 from luthier.train.rows import TrainRow
 from luthier.train.tree import ATTENTION, why_not_shared
@@ -61,7 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self.tokens, self.checked_first = tokens, checked_first
         self.module = model if self.recipe.method == "full" else model.get_base_model()
         self.check_steps = self.recipe.check_steps(len(rows))
-        self.note = why_not_shared(self.module, rows)
+        self.alone = why_not_shared(self.module, rows)
         self.state = _State()
         self.started = time.perf_counter()
         self.moving = True  # whether a step is between its weights and its record: then no checkpoint is exact
@@ -114,12 +114,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         mine = self.dev[rank() :: processes()]
         was_training, plain = self.model.training, self.module.config._attn_implementation
         self.model.eval()
-        if self.note is None:
+        if self.alone is None:
             self.module.config._attn_implementation = ATTENTION
         scores = (0.0, 0.0)
         try:
             if mine:
-                scores = dev_scores(self.module, mine, self.recipe.pass_tokens, shared=self.note is None)
+                scores = dev_scores(self.module, mine, self.recipe.pass_tokens, shared=self.alone is None)
         finally:
             self.module.config._attn_implementation = plain
             self.model.train(was_training)
@@ -165,5 +165,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             tokens_run=self.plan.tokens_run,
             seconds=self.state.seconds,
             losses=tuple(self.state.losses),
-            note=self.note,
+            note=one_by_one(self.alone),
         )
