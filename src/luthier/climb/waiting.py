@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from luthier.climb.fits import CannotFit, fitted
@@ -64,7 +64,7 @@ def _probed(
 ) -> dict[str, Any]:
     """What the probe measured, from the store where the very predictor was probed at the very load."""
     load, elsewhere = _load(shop, pricing, rung, raced)
-    key = digest("latency", VERSION, predictor, asdict(load), shop.task.spec.seed)
+    key = digest("latency", VERSION, predictor, load, shop.task.spec.seed)
     known = shop.store.measurement(key)
     if known is None:
         folder = shop.store.predictor_folder(shop.store.fit_of(predictor) or "")

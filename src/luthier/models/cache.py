@@ -138,7 +138,7 @@ class ResponseCache:
 
 def request_key(fingerprint: str, request: Request) -> str:
     """The content address of a reply: everything that could change it."""
-    return digest(FORMAT, fingerprint, asdict(request))
+    return digest(FORMAT, fingerprint, request)
 
 
 class CachedModel:

@@ -8,7 +8,7 @@ One row, from prompt to target: to "Who was Galileo ?" the teacher, asked with i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from luthier.errors import MissingExtra
@@ -80,8 +80,8 @@ def distil(
     `recipe.replay` rows of `beside`, whose own mean is added to the step's: the losses told are without it.
     """
     job.check(rows)
-    taught = [asdict(soft[row]) if row in soft else None for row in rows]
-    kept = [] if beside is None else [(asdict(row), asdict(labels)) for row, labels in beside.soft.items()]
+    taught = [soft.get(row) for row in rows]
+    kept = [] if beside is None else list(beside.soft.items())
     training = Distilling(module, rows, job, job.address(LOOP, "distil", taught, kept, learned=rows))
     training.soft, training.beside = soft, beside
     training.resume()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ class Job:
 
     def address(self, *parts: Any, learned: Sequence[Any]) -> str:
         """Of a checkpoint: another one whenever this job could give other weights; `parts` say by what it is done."""
-        data = [[asdict(item) for item in some] for some in (learned, self.dev)]
         begun = {name: weight.numpy().tobytes() for name, weight in (self.start or {}).items()}
-        return digest(*parts, asdict(self.recipe), data, self.seed, self.base, begun)
+        return digest(*parts, self.recipe, [learned, self.dev], self.seed, self.base, begun)
 
     def check(self, learned: Sequence[Any], what: str = "training examples") -> None:
         """DataError where there is nothing to learn or nothing to check it on."""
