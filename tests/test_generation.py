@@ -17,6 +17,7 @@ from test_local import PACKED, PLAIN, SHARED, ask, generated_plainly, model_of
 from tiny_models import tiny_model
 
 from luthier.errors import ModelError
+from luthier.models import generation
 from luthier.models.engine import PrefixCache
 from luthier.models.generation import Prompt, generate_packed
 from luthier.models.scripted import ScriptedModel
@@ -223,6 +224,41 @@ def test_prompts_with_a_long_prefix_share_it_and_write_what_they_write_alone(kin
         assert reply.usage.fresh_tokens + reply.usage.cached_tokens == prompt
         assert (reply.usage.cached_tokens >= 64) == (at > 0)
     assert model.complete(requests)[0].usage.cached_tokens >= 64
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
+def test_a_text_that_is_finished_at_the_end_of_the_context_lets_the_others_go_on(kind: str) -> None:
+    model = tiny_model(kind, context=128)
+    room = 128 - model.prompt_tokens((Message("user", ""),))
+    long = next(text for text in ("x" * length for length in range(room, 0, -1)) if tokens_left(model, text) == 3)
+    batch = [replace(r, max_tokens=40) for r in ask(long, *"abcdefg", choices=None)]
+    for request, reply in zip(batch, model.complete(batch), strict=True):
+        assert reply.error is None
+        assert reply.texts == model.complete([request])[0].texts
+    assert model.complete(batch)[0].usage.output_tokens == 3
+
+
+def tokens_left(model: Any, text: str) -> int:
+    return int(model.context_tokens - model.prompt_tokens((Message("user", text),)))
+
+
+def test_texts_of_unlike_lengths_do_not_take_each_others_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(context=2048)
+    asked = ask(SHARED * 10, *(f"a dog {at}" for at in range(12)), choices=None)
+    batch = [replace(r, max_tokens=1 + 7 * (at % 3), n=1 + at % 2, temperature=1.0) for at, r in enumerate(asked)]
+    batch.append(replace(batch[-1], max_tokens=60))
+    before = [reply.texts for reply in model.complete(batch)]
+    seen = []
+    model.module.register_forward_pre_hook(
+        lambda _module, _inputs, options: seen.append(options["attention_mask"].shape), with_kwargs=True
+    )
+    monkeypatch.setattr(generation, "APART_TOKENS", 300)
+    assert [reply.texts for reply in model.complete(batch)] == before
+    steps = [shape for shape in seen if shape[0] > 1]
+    assert steps
+    assert max(texts * places for texts, _, _, places in steps) <= 300
+    longest = model.prompt_tokens(batch[0].messages)
+    assert max(places for _, _, _, places in seen) < longest + 60, "no prompt looks past all the others"
 
 
 def test_scores_are_the_same_bits_after_something_was_written() -> None:

@@ -54,11 +54,9 @@ class Branches:
         self._columns += size
         return longer, logits
 
-    def apart(self, branches: Sequence[Branch], room: int) -> SideBySide:
-        """Copies of branches, prefix included, that go on side by side, with room for so many tokens each."""
-        prefix = np.arange(self._prefix)
-        columns = [np.append(prefix, self._prefix + branch) for branch in branches]
-        return self._cache.apart(columns, room)
+    def copy(self, branch: Branch, texts: SideBySide, at: int) -> None:
+        """Let the text `at` of others begin with this branch, prefix included."""
+        texts.put(at, self._cache.cache, np.append(np.arange(self._prefix), self._prefix + branch))
 
 
 @contextmanager

@@ -102,9 +102,9 @@ class PrefixCache:
         # a model that knows no logits_to_keep gives those of all tokens
         return logits if len(logits) == len(wanted) else logits[self._tensor(wanted)]
 
-    def apart(self, columns: Sequence[Any], room: int) -> SideBySide:
-        """Texts of which each has some of the cached tokens, as they are run on side by side."""
-        return SideBySide(self._module, self.cache, columns, room)
+    def beside(self, lengths: Sequence[int], rooms: Sequence[int]) -> SideBySide:
+        """Texts of the same module that are to go on side by side."""
+        return SideBySide(self._module, lengths, rooms)
 
     def _extend(self, ids: tuple[int, ...], start: int) -> None:
         self._module(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,6 @@ from luthier.errors import MissingExtra, ModelError
 from luthier.models.branches import ROOT, Branch, growing
 from luthier.models.engine import ROW_TOKENS, PrefixCache, prefix_tokens
 from luthier.models.packing import fill_rows
-from luthier.models.sidebyside import SideBySide
 
 try:
     import torch
@@ -21,8 +20,8 @@ except ImportError as error:
 
 # of prompts behind the shared prefix and their texts together: what attention looks at in each step
 GENERATION_TOKENS = 2048
-# a prefix of up to so many tokens is repeated for each text, and texts are written side by side: so many tokens of all
-# of them together, prefixes included
+# a prefix of up to so many tokens is repeated for each text, and texts are written side by side, with room for so many
+# tokens of all of them together, prefixes included: as many as are worth the memory of their keys
 REPEATED_TOKENS, APART_TOKENS = 256, 8192
 # finished texts stay in the passes until at most this share of them goes on
 LET_GO = 0.75
@@ -112,50 +111,90 @@ class _Writer:
 def generate_packed(
     cache: PrefixCache, prompts: Sequence[Prompt], stop_ids: Iterable[int], row_tokens: int = ROW_TOKENS
 ) -> list[Generated]:
-    """Continue each prompt up to a stop token: the shared prefix once, each prompt once, then texts side by side."""
+    """Continue each prompt up to a stop token: the shared prefix once, each prompt once, then texts together."""
     began = time.perf_counter()
     stops = frozenset(stop_ids)
     prefix = prefix_tokens([prompt.ids for prompt in prompts])
     reused = cache.hold(prompts[0].ids[:prefix])
     prefix_seconds = time.perf_counter() - began
-    sizes = [len(prompt.ids) - prefix + prompt.max_tokens * len(prompt.seeds) for prompt in prompts]
-    done: list[Generated] = []
-    apart = prefix <= REPEATED_TOKENS
-    if apart:
-        sizes = [size + prefix * len(prompt.seeds) for size, prompt in zip(sizes, prompts, strict=True)]
-    for indices in fill_rows(sizes, APART_TOKENS if apart else GENERATION_TOKENS):
+    writers = [[_Writer(prompt, sample) for sample in range(len(prompt.seeds))] for prompt in prompts]
+    seconds: dict[int, float] = {}
+    for write, indices in _groups(prompts, prefix):
         began = time.perf_counter()
-        group = [prompts[index] for index in indices]
-        texts = _write_together(cache, group, prefix, stops, row_tokens)
-        seconds = (time.perf_counter() - began) / len(group) + prefix_seconds / len(prompts)
-        for prompt, written in zip(group, texts, strict=True):
-            cached = prefix if done else reused
-            done.append(Generated(written, len(prompt.ids) - cached, cached, seconds))
+        write(cache, [(prompts[at].ids[prefix:], writers[at]) for at in indices], stops, row_tokens)
+        seconds |= dict.fromkeys(indices, (time.perf_counter() - began) / len(indices))
+    done: list[Generated] = []
+    for at, (prompt, some) in enumerate(zip(prompts, writers, strict=True)):
+        cached = prefix if done else reused
+        took = seconds.get(at, 0.0) + prefix_seconds / len(prompts)
+        done.append(Generated(tuple(writer.text() for writer in some), len(prompt.ids) - cached, cached, took))
     return done
 
 
-def _write_together(
-    cache: PrefixCache, prompts: Sequence[Prompt], prefix: int, stops: frozenset[int], row_tokens: int
-) -> list[tuple[Text, ...]]:
-    writers = [[_Writer(prompt, sample) for sample in range(len(prompt.seeds))] for prompt in prompts]
+# the rest of each prompt, behind the prefix, with its texts
+_Begun = Sequence[tuple[Sequence[int], Sequence[_Writer]]]
+_Way = Callable[[PrefixCache, _Begun, frozenset[int], int], None]
+
+
+def _groups(prompts: Sequence[Prompt], prefix: int) -> Iterator[tuple[_Way, list[int]]]:
+    """Which prompts are written together, and in which way."""
+    asking = [at for at, prompt in enumerate(prompts) if prompt.max_tokens > 0 and prompt.seeds]
+    apart = [at for at in asking if prefix <= REPEATED_TOKENS and _box([prompts[at]]) <= APART_TOKENS]
+    group: list[int] = []
+    for at in sorted(apart, key=lambda at: (prompts[at].max_tokens, len(prompts[at].ids))):
+        if group and _box([prompts[other] for other in (*group, at)]) > APART_TOKENS:
+            yield _write_side_by_side, group
+            group = []
+        group.append(at)
+    if group:
+        yield _write_side_by_side, group
+    rest = [at for at in asking if at not in apart]
+    sizes = [len(prompts[at].ids) - prefix + prompts[at].max_tokens * len(prompts[at].seeds) for at in rest]
+    for indices in fill_rows(sizes, GENERATION_TOKENS):
+        yield _write_in_one_row, [rest[at] for at in indices]
+
+
+def _box(prompts: Sequence[Prompt]) -> int:
+    """How many tokens there is room for where these are written side by side: each text is as wide as the widest."""
+    widest = max(len(prompt.ids) for prompt in prompts) + max(prompt.max_tokens for prompt in prompts)
+    return widest * sum(len(prompt.seeds) for prompt in prompts)
+
+
+def _write_side_by_side(cache: PrefixCache, begun: _Begun, stops: frozenset[int], row_tokens: int) -> None:
+    writers = [writer for _, some in begun for writer in some]
+    prompts = [writer.prompt for writer in writers]
+    texts = cache.beside([len(prompt.ids) for prompt in prompts], [prompt.max_tokens - 1 for prompt in prompts])
+    at = 0
+    for row in fill_rows([len(rest) for rest, _ in begun], row_tokens):
+        with growing(cache) as branches:
+            longer, logits = branches.grow([(ROOT, begun[index][0]) for index in row])
+            for index, branch, end in zip(row, longer, logits.float().cpu(), strict=True):
+                for writer in begun[index][1]:
+                    branches.copy(branch, texts, at)
+                    writer.take(end, stops)
+                    at += 1
+    while any(writer.going for writer in writers):
+        left = [at for at, writer in enumerate(writers) if writer.going]
+        if len(left) <= LET_GO * len(writers):
+            texts.keep(left)
+            writers = [writers[at] for at in left]
+        # what is finished is run on with any token: its rows are not looked at
+        logits = texts.step([writer.ids[-1] if writer.ids else 0 for writer in writers]).float().cpu()
+        for writer, row_logits in zip(writers, logits, strict=True):
+            if writer.going:
+                writer.take(row_logits, stops)
+
+
+def _write_in_one_row(cache: PrefixCache, begun: _Begun, stops: frozenset[int], row_tokens: int) -> None:
     with growing(cache) as branches:
         going: list[tuple[_Writer, Branch]] = []
-        rests = [prompt.ids[prefix:] for prompt in prompts]
-        for row in fill_rows([len(rest) for rest in rests], row_tokens):
-            some = [at for at in row if prompts[at].max_tokens > 0]
-            if some:
-                longer, logits = branches.grow([(ROOT, rests[at]) for at in some])
-                ends = zip(some, longer, logits.float().cpu(), strict=True)
-                begun = [(writer, branch, end) for at, branch, end in ends for writer in writers[at]]
-                going += _taken(begun, stops)
-        if going and prefix <= REPEATED_TOKENS:
-            room = max(writer.prompt.max_tokens for writer, _ in going) - 1
-            _go_on([writer for writer, _ in going], branches.apart([branch for _, branch in going], room), stops)
-        else:
-            while going:
-                longer, logits = branches.grow([(branch, writer.ids[-1:]) for writer, branch in going])
-                going = _taken(list(zip([w for w, _ in going], longer, logits.float().cpu(), strict=True)), stops)
-    return [tuple(writer.text() for writer in some) for some in writers]
+        for row in fill_rows([len(rest) for rest, _ in begun], row_tokens):
+            longer, logits = branches.grow([(ROOT, begun[index][0]) for index in row])
+            ends = zip(row, longer, logits.float().cpu(), strict=True)
+            going += _taken([(writer, branch, end) for at, branch, end in ends for writer in begun[at][1]], stops)
+        while going:
+            longer, logits = branches.grow([(branch, writer.ids[-1:]) for writer, branch in going])
+            going = _taken(list(zip([w for w, _ in going], longer, logits.float().cpu(), strict=True)), stops)
 
 
 def _taken(steps: Sequence[tuple[_Writer, Branch, Any]], stops: frozenset[int]) -> list[tuple[_Writer, Branch]]:
@@ -163,19 +202,6 @@ def _taken(steps: Sequence[tuple[_Writer, Branch, Any]], stops: frozenset[int]) 
     for writer, _, logits in steps:
         writer.take(logits, stops)
     return [(writer, branch) for writer, branch, _ in steps if writer.going]
-
-
-def _go_on(writers: list[_Writer], texts: SideBySide, stops: frozenset[int]) -> None:
-    """Write texts to their ends; the finished ones are run on with any token until enough of them are to be let go."""
-    while any(writer.going for writer in writers):
-        left = [at for at, writer in enumerate(writers) if writer.going]
-        if len(left) <= LET_GO * len(writers):
-            texts.keep(left)
-            writers = [writers[at] for at in left]
-        logits = texts.step([writer.ids[-1] for writer in writers]).float().cpu()
-        for writer, row in zip(writers, logits, strict=True):
-            if writer.going:
-                writer.take(row, stops)
 
 
 # ---------------------------------------------------------------- models that cannot be packed
@@ -229,6 +255,9 @@ class _Batch:
         rows = [[0] * (width - len(ids)) + list(ids) for ids in prompts]
         starts = torch.tensor([width - len(ids) for ids in prompts], device=module.device)[:, None]
         columns = torch.arange(width, device=module.device)[None]
+        # what is run on behind its end stays where it is: a model may have no position beyond
+        last = [len(writer.prompt.ids) + writer.prompt.max_tokens - 2 for writer in writers]
+        self._last = torch.tensor(last, device=module.device)[:, None]
         self._module = module
         self._ids = torch.tensor(rows, device=module.device)
         self._mask = (columns >= starts).long()
@@ -239,7 +268,7 @@ class _Batch:
         if tokens is not None:
             self._ids = torch.tensor(tokens, device=self._module.device)[:, None]
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
-            self._positions = self._positions[:, -1:] + 1
+            self._positions = (self._positions[:, -1:] + 1).minimum(self._last)
         output = self._module(
             input_ids=self._ids,
             attention_mask=self._mask,

@@ -29,31 +29,39 @@ except ImportError as error:
 
 
 class SideBySide:
-    """Texts whose tokens so far are columns of a cache with one row; it is copied from, and stays as it is."""
+    """Texts that go on one token at a time; `put` gives each what it begins with."""
 
-    def __init__(self, module: Any, cache: DynamicCache, columns: Sequence[npt.NDArray[np.int64]], room: int) -> None:
-        """`columns`: those of each text, in its order; `room`: how many tokens are to come at most."""
+    def __init__(self, module: Any, lengths: Sequence[int], rooms: Sequence[int]) -> None:
+        """`lengths`: how many tokens each text begins with; `rooms`: how many it may get at most."""
         self._module = module
-        lengths = [len(some) for some in columns]
-        width = max(lengths)
-        places = np.zeros((len(columns), width), dtype=np.int64)
-        for row, some in enumerate(columns):
-            places[row, width - len(some) :] = some
-        chosen = torch.from_numpy(places).to(module.device)
+        self._lengths = lengths
+        self._width, self._room = max(lengths), max(rooms)
         self._cache = DynamicCache()
-        self._cache.layers = [_with_room(layer, chosen, room) for layer in cache.layers]
         self._positions = torch.tensor(lengths, device=module.device)
-        self._mask = torch.zeros(len(columns), width + room, device=module.device)
-        for row, length in enumerate(lengths):
-            self._mask[row, : width - length] = torch.finfo(torch.float32).min
-        self._width = width
+        # what is run on behind its end stays where it is: a model may have no position beyond
+        self._last = self._positions + torch.tensor(rooms, device=module.device) - 1
+        self._mask = torch.zeros(len(lengths), self._width + self._room, device=module.device)
+        for at, length in enumerate(lengths):
+            self._mask[at, : self._width - length] = torch.finfo(torch.float32).min
+
+    def put(self, at: int, cache: DynamicCache, columns: npt.NDArray[np.int64]) -> None:
+        """The text `at` begins with these columns of a cache of one row, which stays as it is."""
+        chosen = torch.from_numpy(columns).to(self._module.device)
+        if not self._cache.layers:
+            shape = len(self._lengths), self._width, self._room
+            self._cache.layers = [
+                _Roomy(layer, *shape) if layer.is_initialized else DynamicLayer() for layer in cache.layers
+            ]
+        for layer, source in zip(self._cache.layers, cache.layers, strict=True):
+            if isinstance(layer, _Roomy):  # one that keeps nothing reads what another one keeps
+                layer.put(at, source, chosen)
 
     def step(self, tokens: Sequence[int]) -> Any:
         """Append a token to each text: the logits after it, [texts, vocabulary]."""
         self._width += 1
         output = self._module(
             input_ids=torch.tensor(tokens, device=self._module.device)[:, None],
-            position_ids=self._positions[:, None],
+            position_ids=self._positions.minimum(self._last)[:, None],
             attention_mask=self._mask[:, None, None, : self._width],
             past_key_values=self._cache,
             use_cache=True,
@@ -68,17 +76,29 @@ class SideBySide:
         for layer in self._cache.layers:
             if isinstance(layer, _Roomy):
                 layer.choose(chosen)
-        self._positions, self._mask = self._positions[chosen], self._mask[chosen]
+        self._positions, self._last, self._mask = self._positions[chosen], self._last[chosen], self._mask[chosen]
 
 
 class _Roomy(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """A layer's keys and values, [texts, heads, places, width of a head], written in place until its room is used."""
+    """A layer's keys and values, [texts, heads, places, width of a head], written in place until its room is used.
 
-    def __init__(self, keys: Any, values: Any, length: int) -> None:
+    What nobody has written yet is never read, nor copied: it takes no memory.
+    """
+
+    def __init__(self, like: Any, texts: int, width: int, room: int) -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._room = keys, values
-        self._show(length)
+        self.dtype, self.device, self.is_initialized = like.keys.dtype, like.keys.device, True
+        self._room = tuple(
+            part.new_empty(texts, part.shape[1], width + room, part.shape[3]) for part in (like.keys, like.values)
+        )
+        self._show(width)
+
+    def put(self, at: int, source: Any, columns: Any) -> None:
+        """Right-aligned; the places before it are masked, but what is multiplied by 0 must be a number."""
+        for mine, part in ((self.keys, source.keys), (self.values, source.values)):
+            empty = mine.shape[2] - len(columns)
+            mine[at, :, :empty] = 0
+            mine[at, :, empty:] = part[0].index_select(1, columns)
 
     def update(self, key_states: Any, value_states: Any, *_args: Any, **_kwargs: Any) -> tuple[Any, Any]:
         before = self.keys.shape[-2]
@@ -88,24 +108,14 @@ class _Roomy(DynamicLayer):  # type: ignore[misc]  # transformers is untyped her
         return self.keys, self.values
 
     def choose(self, rows: Any) -> None:
-        keys, values = self._room
-        self._room = keys.index_select(0, rows), values.index_select(0, rows)
-        self._show(self.keys.shape[-2])
+        length = self.keys.shape[-2]
+        fewer = []
+        for part in self._room:
+            _, heads, places, size = part.shape
+            fewer.append(part.new_empty(len(rows), heads, places, size))
+            fewer[-1][:, :, :length] = part[rows, :, :length]
+        self._room = tuple(fewer)
+        self._show(length)
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (part[..., :length, :] for part in self._room)
-
-
-def _with_room(layer: Any, places: Any, room: int) -> Any:
-    """A layer of one row as one with a row for each text; one that keeps nothing (it reads another's) stays empty."""
-    if not layer.is_initialized:
-        return DynamicLayer()
-    texts, width = places.shape
-
-    def widened(part: Any) -> Any:
-        _, heads, _, size = part.shape
-        wide = part.new_empty(texts, heads, width + room, size)  # what is not written yet is never read
-        wide[:, :, :width] = part[0].index_select(1, places.reshape(-1)).view(heads, texts, width, size).transpose(0, 1)
-        return wide
-
-    return _Roomy(widened(layer.keys), widened(layer.values), width)
