@@ -29,7 +29,8 @@ class SchemaGuides:
     """Makes the guides of schemas for one tokenizer; a schema is compiled once.
 
     Covers what llguidance compiles: most of JSON Schema 2020-12. Objects come out with their keys in the order of
-    `properties`, and as `json.dumps` would write them. Raises ModelError for a schema that it cannot compile.
+    `properties`, and as `json.dumps` would write them, but for escapes (\\u007F, and capitals as their digits). Raises
+    ModelError for a schema that it cannot compile.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int, stop_ids: Sequence[int]) -> None:
