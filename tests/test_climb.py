@@ -19,7 +19,7 @@ from builders import colour_rows, write_task
 
 import luthier
 from luthier.climb import Options, plan
-from luthier.errors import PowerError, SpecError
+from luthier.errors import ModelError, PowerError, SpecError
 from luthier.models.embed import HashEmbedder
 from luthier.models.scripted import ScriptedModel
 from luthier.report.verdict import Verdict
@@ -424,3 +424,14 @@ def test_a_model_for_a_role_that_there_is_not_is_an_error_and_not_left_aside(tmp
     with pytest.raises(SpecError, match="no role 'promted'") as caught:
         luthier.run(path, models={"promted": ScriptedModel(script)})
     assert "prompted, student, embedder, teacher, judge" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["smollm2-130m", "Qwen/Qwen2.5-0.5B"])
+def test_a_model_that_nobody_knows_is_told_before_anything_is_spent(name: str, tmp_path: Path) -> None:
+    path = task_at(tmp_path, rungs=("majority", "zero-shot", "lora"))
+    path.write_text(path.read_text() + f'\n[models]\nstudent = "{name}"\n')
+    model, events = ScriptedModel(script), []
+    with pytest.raises(ModelError, match=r"use one of: smollm2-135m|one of: smollm2-135m.*no model hub is asked"):
+        luthier.run(path, models={"prompted": model}, listen=events.append)
+    assert not model.requests
+    assert not [event for event in events if event.kind == "finished"]

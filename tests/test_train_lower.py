@@ -15,7 +15,7 @@ from test_taught import TestPretrained as PretrainedContract
 from test_train_loop import RECIPE, data, interrupt, same_bits, same_course, stop_at, tune
 from tiny_models import tiny_model, tiny_module
 
-from luthier.errors import ModelError
+from luthier.errors import SpecError
 from luthier.rungs.dpo import Dpo
 from luthier.rungs.full import Full
 from luthier.rungs.lora import Lora
@@ -188,11 +188,11 @@ def test_a_rungs_own_layers_are_those_it_goes_on_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_no_layers_are_not_all_layers(count: int, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="ask for 1 to 2"):
+    with pytest.raises(SpecError, match="ask for 1 to 2"):
         tune(tmp_path, replace(RECIPE, upper_layers=count))
 
 
 def test_more_layers_than_the_model_has_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"upper_layers.*2 decoder layers to choose from, and 3(.|\n)*1 to 2"):
+    with pytest.raises(SpecError, match=r"upper_layers.*2 decoder layers to choose from, and 3(.|\n)*1 to 2"):
         tune(tmp_path, replace(RECIPE, upper_layers=3))
     assert len(tune(tmp_path, replace(RECIPE, upper_layers=2)).weights) == len(tune(tmp_path, RECIPE).weights)

@@ -15,7 +15,7 @@ from rich.console import Console
 from luthier.report.render import html, training_shape
 from luthier.report.summary import summarise
 from luthier.screen import Ladder
-from luthier.types import Event, VerdictFacts
+from luthier.types import Event, Outcome, Target, VerdictFacts
 
 LOSSES = [4.0 / (1 + at / 10) for at in range(126)]
 CHECKS = [
@@ -67,3 +67,22 @@ def test_the_time_left_of_a_resumed_training_is_told_by_its_pace_now() -> None:
     shown = re.search(r"55%, (?:(\d+) min )?([\d.]+) s left", out.getvalue())
     assert shown is not None, out.getvalue()
     assert 60 * int(shown[1] or 0) + float(shown[2]) >= 9
+
+
+def test_an_outcome_stays_in_its_row_while_its_candidate_is_worked_on_again() -> None:
+    out = io.StringIO()
+    ladder = Ladder(
+        Console(file=out, force_terminal=True, width=140),
+        Target("accuracy", 0.85),
+        ("zero-shot@a-model", "lora@a-model"),
+    )
+    with ladder.watching():
+        ladder(Event("working", "zero-shot@a-model", "fitting"))
+        ladder(Event("finished", "zero-shot@a-model", outcome=Outcome.DOES_NOT_MEET))
+        ladder(Event("working", "zero-shot@a-model", "why it misses", done=1, total=2))
+        time.sleep(0.4)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "zero-shot@a-model: why it misses ━━━━━╌╌╌╌╌ 50%" in shown
+    frames = [line for line in shown.splitlines() if line.startswith(" zero-shot@a-model")]
+    assert "DOES NOT MEET" in frames[-1]
+    assert "DOES NOT MEET" in frames[-2], "while it is diagnosed"

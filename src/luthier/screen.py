@@ -20,7 +20,7 @@ BAR = 41  # characters from 0 to 1, where there is room
 LEAST_BAR = 11
 WIDE = 240  # wider than any table
 # characters of the columns beside the picture and the names, with the spaces between, live and at the end
-LIVE_COLUMNS = 76
+LIVE_COLUMNS = 66
 FINAL_COLUMNS = 65
 STYLES = {
     Outcome.MEETS: "bold green",
@@ -38,6 +38,7 @@ class _Line:
     style: str = "dim"
     estimate: Estimate | None = None
     scored: str = ""
+    ended: bool = False
 
 
 @dataclass
@@ -82,17 +83,16 @@ class Ladder:
             return
         line = self._lines.get(event.candidate or "", _Line())
         if event.kind == "working":
-            doing = self._working(event)
-            if event.candidate in self._lines:
-                line.doing, line.style = doing, "cyan"
-            else:
-                self._status = doing
+            # below the table, whose columns would move with every message; an outcome stays, whatever is asked later
+            self._status = f"{event.candidate}: {self._working(event)}" if event.candidate else self._working(event)
+            if not line.ended:
+                line.doing, line.style = "at work", "cyan"
         elif event.kind == "racing" and event.run is not None:
-            line.doing, line.style, line.estimate = "racing", "cyan", event.estimate
+            line.doing, line.style, line.estimate, self._status = "racing", "cyan", event.estimate, ""
             line.scored = f"{len(event.run.rows):,} of {event.run.population:,}"
         elif event.kind == "finished":
             line.doing, line.estimate, self._status = event.outcome or "", event.estimate, ""
-            line.style = STYLES[Outcome(line.doing)]
+            line.style, line.ended = STYLES[Outcome(line.doing)], True
         if self._live is not None:
             self._live.update(self._picture())
         elif event.kind == "finished":

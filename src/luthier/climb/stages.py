@@ -98,6 +98,7 @@ class _Climb:
             started = time.perf_counter()
             rungs = ladder(self.task.spec.rungs, self.task.spec.kind)
             candidates = plan(self.task, shop.shelf.given)
+            shop.shelf.check(role for rung in rungs for role in shop.roles(rung))
             self.audit = audited(shop)
             record = self._begin(candidates)
             shop.open_scorer()

@@ -61,18 +61,22 @@ def data_folder(name: str, listen: Listener = silent) -> Path:
     return prepare.prepare(_of_kind(name, "data"), listen)
 
 
+NEEDED: dict[Kind, tuple[str, ...]] = {
+    "model": ("config.json", "tokenizer_config.json"),
+    "embedder": ("config.json",),
+}
+
+
 def open_model(name: str, listen: Listener = silent) -> Model:
     """A local model by its name in the catalog, or by the path of a folder with safetensors weights.
 
     A folder's model is named by the folder. Raises MissingExtra without torch and transformers, ModelError for an
     unknown name or a folder that holds no model, and what fetching raises.
     """
-    local = _path(name)
-    if local is not None:
-        _check_folder(local, weights="*.safetensors", needs=("config.json", "tokenizer_config.json"))
-        return _local_model(local, name=local.name)
-    entry = _of_kind(name, "model")
-    return _local_model(prepare.prepare(entry, listen), name=name, licence=entry.licence)
+    found = _find(name, "model")
+    if isinstance(found, Path):
+        return _local_model(found, name=found.name)
+    return _local_model(prepare.prepare(found, listen), name=name, licence=found.licence)
 
 
 def open_embedder(name: str, listen: Listener = silent) -> Embedder:
@@ -82,13 +86,26 @@ def open_embedder(name: str, listen: Listener = silent) -> Embedder:
     """
     if name == HashEmbedder.name:
         return HashEmbedder()
-    local = _path(name)
-    if local is not None:
-        _check_folder(local, weights="*.safetensors", needs=("config.json",))
-        return SentenceEmbedder(local, local.name, listen)
-    entry = _of_kind(name, "embedder")
+    found = _find(name, "embedder")
+    if isinstance(found, Path):
+        return SentenceEmbedder(found, found.name, listen)
     SentenceEmbedder.check_installed(name)  # before anything is fetched
-    return SentenceEmbedder(prepare.prepare(entry, listen), name, listen)
+    return SentenceEmbedder(prepare.prepare(found, listen), name, listen)
+
+
+def check(name: str, kind: Kind) -> None:
+    """ModelError where `open_model` or `open_embedder` would find nothing; nothing is fetched or loaded."""
+    if kind != "embedder" or name != HashEmbedder.name:
+        _find(name, kind)
+
+
+def _find(name: str, kind: Kind) -> Entry | Path:
+    """The entry of the catalog, or the folder that holds the model."""
+    local = _path(name)
+    if local is None:
+        return _of_kind(name, kind)
+    _check_folder(local, weights="*.safetensors", needs=NEEDED[kind])
+    return local
 
 
 def _of_kind(name: str, kind: Kind) -> Entry:
@@ -127,7 +144,12 @@ def _path(name: str) -> Path | None:
 
 def _check_folder(folder: Path, *, weights: str, needs: tuple[str, ...]) -> None:
     if not folder.is_dir():
-        raise ModelError("there is no such folder", where=str(folder), fix="give a model's name or an existing folder")
+        known = ", ".join(entry.name for entry in entries() if entry.kind != "data")
+        raise ModelError(
+            "there is no such folder",
+            where=str(folder),
+            fix=f"give an existing folder, or one of: {known}; no model hub is asked",
+        )
     missing = [name for name in needs if not (folder / name).is_file()]
     missing += [] if any(folder.glob(weights)) else [weights]
     if missing:

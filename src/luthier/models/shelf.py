@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,13 @@ class Shelf:
                 found = CachedModel(found, self._cache)
             self._roles[role] = found
         return self._roles[role]
+
+    def check(self, roles: Iterable[str]) -> None:
+        """ModelError where a local model that is named for a role is not to be found; nothing is fetched or loaded."""
+        for role in roles:
+            name = self._task.spec.models.get(role)
+            if name is not None and role not in self.given and name not in self._task.remote:
+                catalog.check(name, "embedder" if role == "embedder" else "model")
 
     def fresh(self, role: str) -> Any:
         """The same model, answering anew whatever was kept: for whoever measures time."""

@@ -180,11 +180,14 @@ class Lesson:
 
         `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
         """
+        from luthier.train.adapter import lora_config
         from luthier.train.rates import RATES, choose_rate
 
         wanted, told = task.training, dict(more or {})
         recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs, replay=self._replay(wanted))
         recipe = on_upper_layers(recipe, wanted)
+        if recipe.upper_layers is not None:
+            lora_config(recipe, self.student.base.module)  # before minutes are spent, whether there are so many
         beside = self._beside(recipe, context)
         if beside is not None:
             told["replayed"] = f"{recipe.replay} a step of {len(beside.soft)} rows of what the model said by itself"

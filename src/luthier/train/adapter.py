@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import MissingExtra, ModelError
+from luthier.errors import MissingExtra, ModelError, SpecError
 from luthier.models.linear import product
 from luthier.models.quiet import quiet
 from luthier.train.recipe import Method, Recipe
@@ -79,7 +79,7 @@ def frozen_copy(module: Any) -> Any:
 def lora_config(recipe: Recipe, module: Any) -> Any:
     """PEFT's configuration of a recipe: all linear layers but the output head; embeddings stay as they are.
 
-    ModelError where the model has fewer decoder layers than the recipe adapts.
+    SpecError where the model has fewer decoder layers than the recipe adapts.
     """
     return _config(recipe, "all-linear" if recipe.upper_layers is None else _upper(module, recipe.upper_layers))
 
@@ -100,9 +100,9 @@ def _upper(module: Any, count: int) -> list[str]:
     """The names of all linear layers in the uppermost `count` decoder layers."""
     layers = decoder_layers(module)
     if not 0 < count <= len(layers):
-        raise ModelError(
+        raise SpecError(
             f"the model has {len(layers)} decoder layers to choose from, and {count} are to be adapted",
-            where="[training] upper_layers",
+            where="luthier.toml, [training] upper_layers",
             fix=f"ask for 1 to {len(layers)}, or leave it out to adapt all" if layers else "leave it out to adapt all",
         )
     return [

@@ -99,7 +99,9 @@ def progress(losses: Sequence[float], checks: Sequence[Check], dev: Sequence[Dev
     if not checks:
         return text
     choosing = any(len(item.rows) > 1 for item in dev)
-    return text + (f", dev {checks[-1].dev_accuracy:.2f}" if choosing else f", dev loss {checks[-1].dev_nll:.2f}")
+    return text + (
+        f", accuracy on dev {checks[-1].dev_accuracy:.2f}" if choosing else f", loss on dev {checks[-1].dev_nll:.2f}"
+    )
 
 
 def one_by_one(reason: str | None) -> str | None:

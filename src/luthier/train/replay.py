@@ -86,7 +86,7 @@ _made: dict[tuple[str, int, int], Replay] = {}
 
 
 def _written(base: Any, count: int, seed: int, working: Working) -> Replay:
-    what = "writing down what the model says by itself"
+    what = "replay: writing down what the model says by itself"
     working(what, 0, 3)
     texts = _texts(base, count, seed)
     working(what, 1, 3)
