@@ -43,6 +43,30 @@ def test_what_a_model_says_by_itself_is_the_same_for_a_seed(kept: Replay) -> Non
     assert len(kept.soft) > len(texts), "answers to general prompts too"
 
 
+def test_after_an_interruption_it_is_read_and_not_written_again(kept: Replay, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def there(seed: int = 0) -> Replay:
+        said.clear()
+        return replay_of(
+            tiny_model(), seed=seed, folder=tmp_path, working=lambda text, _done, _total: said.append(text)
+        )
+
+    assert there() == kept
+    (file,) = tmp_path.iterdir()
+    there(seed=1)
+    assert said, "another seed is another replay"
+    assert there() == kept
+    assert not said
+    there(seed=1)
+    file.write_text(file.read_text()[:1000])
+    assert there() == kept
+    assert said, "the file was torn"
+    there(seed=1)
+    assert there() == kept
+    assert not said
+
+
 def test_a_long_training_gets_more_texts() -> None:
     few, many = replay_of(tiny_model(), draws=10, seed=0), replay_of(tiny_model(), draws=200, seed=0)
     assert len(many.soft) > 1.4 * len(few.soft)

@@ -237,7 +237,9 @@ class Lesson:
         if not recipe.replay:
             return None
         draws = recipe.replay * recipe.epochs * recipe.steps_per_epoch(len(self.rows))
-        return replay_of(self.student.base, draws=draws, seed=context.seed, working=context.working)
+        return replay_of(
+            self.student.base, draws=draws, seed=context.seed, folder=context.workdir, working=context.working
+        )
 
     def _replay(self, wanted: Training) -> int:
         """Rows a step: the recipe's, or what the task says; else some, where the training loop is luthier's own."""

@@ -11,8 +11,11 @@ the old model's probabilities beside the new task is learning without forgetting
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,9 @@ import numpy as np
 from luthier.errors import DataError, ModelError
 from luthier.train.distil import Soft, soft_labels
 from luthier.train.rows import TrainRow, train_row
-from luthier.types import Message, Request
+from luthier.types import Message, Request, digest
 
+VERSION = 1  # changes whenever the same model could be given other rows
 REPLAY = 1  # rows a step, beside 16 examples, where nobody says otherwise
 FEWEST_TEXTS, MOST_TEXTS, TEXT_TOKENS = 24, 128, 32
 ANSWER_TOKENS = 48
@@ -66,23 +70,61 @@ class Replay:
         return chosen
 
 
-def replay_of(base: Any, *, draws: int = 0, seed: int, working: Working = lambda _text, _done, _total: None) -> Replay:
+def replay_of(
+    base: Any,
+    *,
+    draws: int = 0,
+    seed: int,
+    folder: Path | None = None,
+    working: Working = lambda _text, _done, _total: None,
+) -> Replay:
     """What a local model says by itself: texts of its own and answers to general prompts, with its probabilities.
 
     `base` has what `train.guard.Tuned` says of a model, and `continued`. `draws`: how many rows a training will take;
     it gets a fifth as many texts, within bounds, and as many answers about them: where texts prevailed, the words of
     plain text stayed as they were, while chats moved and ended later. The same arguments give the same rows, within a
-    process the same object.
+    process the same object; with `folder` they are kept there, and read by whoever comes back after an interruption.
     """
     texts = min(MOST_TEXTS, max(FEWEST_TEXTS, draws // 5))
-    key = (base.fingerprint, texts, seed)
-    if key not in _made:
-        _made.clear()  # one is enough: the fits of a forecast follow each other
-        _made[key] = _written(base, texts, seed, working)
-    return _made[key]
+    key = digest("replay", VERSION, base.fingerprint, texts, seed)
+    kept = None if folder is None else folder / f"replay-{key}.json"
+    known = _made.get(key) or _read(kept)
+    found = known or _written(base, texts, seed, working)
+    if kept is not None and (known is None or not kept.exists()):
+        _keep(found, kept)
+    _made.clear()  # one is enough: the fits of a forecast follow each other
+    _made[key] = found
+    return found
 
 
-_made: dict[tuple[str, int, int], Replay] = {}
+_made: dict[str, Replay] = {}
+
+
+def _keep(replay: Replay, path: Path) -> None:
+    """Written whole or not at all."""
+    rows = [[row.input_ids, row.labels_from, labels.ids, labels.probabilities] for row, labels in replay.soft.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(rows), encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def _read(path: Path | None) -> Replay | None:
+    """What `_keep` wrote; None where there is nothing whole."""
+    try:
+        rows = [] if path is None else json.loads(path.read_text("utf-8"))
+        return (
+            Replay(
+                {
+                    TrainRow(tuple(ids), labels_from): Soft(tuple(map(tuple, some)), tuple(map(tuple, probabilities)))
+                    for ids, labels_from, some, probabilities in rows
+                }
+            )
+            if rows
+            else None
+        )
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _written(base: Any, count: int, seed: int, working: Working) -> Replay:
