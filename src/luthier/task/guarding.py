@@ -74,7 +74,7 @@ class GuardSection(Section):
         default=_DEFAULT.documents,
         description=(
             "How many general texts are read for the certificate, paragraphs of the documentation that Python and the "
-            "packages of luthier bring along, or of `text`. Half as many others serve repairs."
+            "packages of luthier bring along, or of `text`. At least 32; half as many others serve repairs."
         ),
     )
     document_tokens: int = Field(

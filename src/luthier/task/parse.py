@@ -304,7 +304,7 @@ def _example(section: str, key: str) -> str:
 _TYPES = {
     "string_type": ("text", "write it in quotes"),
     "float_type": ("a number", "write a number such as 0.85"),
-    "int_type": ("a whole number", "write a whole number such as 0"),
+    "int_type": ("a whole number", "write a whole number such as 1"),
     "bool_type": ("true or false", "write true or false"),
     "list_type": ("a list", 'write a list: ["one", "two"]'),
     "string_too_short": ("a text: it is empty", "write something between the quotes"),

@@ -377,7 +377,7 @@ class TrainingSection(Section):
         description=(
             "On how many of the student's uppermost decoder layers an adapter is put. Those below stay as they are, "
             "and each example is run through them once instead of in every epoch: less time, perhaps a lower score. "
-            "`full` trains all weights all the same. Left out: all layers."
+            "`full` trains all weights all the same. From 1 to as many as it has (30 in smollm2-135m). Left out: all."
         ),
     )
 
