@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     figures: dict[str, Any] = describe("torch", "transformers", "luthier")
     figures |= {"threads": options.threads, "load": round(os.getloadavg()[0], 2), "used_here": faster()}
-    if not linear.there():
+    if not linear.available():
         print("skipped: this build of torch has no oneDNN products")
         return
     model = catalog.open_model(MODEL)

@@ -80,7 +80,9 @@ def test_an_outcome_stays_in_its_row_while_its_candidate_is_worked_on_again() ->
         ladder(Event("working", "zero-shot@a-model", "fitting"))
         ladder(Event("finished", "zero-shot@a-model", outcome=Outcome.DOES_NOT_MEET))
         ladder(Event("working", "zero-shot@a-model", "why it misses", done=1, total=2))
-        time.sleep(0.4)
+        until = time.monotonic() + 30
+        while "why it misses" not in out.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)  # it draws eight times a second
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     assert "zero-shot@a-model: why it misses ━━━━━╌╌╌╌╌ 50%" in shown
     frames = [line for line in shown.splitlines() if line.startswith(" zero-shot@a-model")]

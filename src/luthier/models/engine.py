@@ -102,7 +102,7 @@ class PrefixCache:
         # a model that knows no logits_to_keep gives those of all tokens
         return logits if len(logits) == len(wanted) else logits[self._tensor(wanted)]
 
-    def beside(self, lengths: Sequence[int], rooms: Sequence[int]) -> SideBySide:
+    def side_by_side(self, lengths: Sequence[int], rooms: Sequence[int]) -> SideBySide:
         """Texts of the same module that are to go on side by side."""
         return SideBySide(self._module, lengths, rooms)
 

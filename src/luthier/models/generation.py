@@ -1,4 +1,4 @@
-"""Generation: texts token by token, all of a batch in one row, the prompt of several samples run once."""
+"""Generation: texts token by token, many at once: side by side, or in one row behind a long prefix that they share."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _box(prompts: Sequence[Prompt]) -> int:
 def _write_side_by_side(cache: PrefixCache, begun: _Begun, stops: frozenset[int], row_tokens: int) -> None:
     writers = [writer for _, some in begun for writer in some]
     prompts = [writer.prompt for writer in writers]
-    texts = cache.beside([len(prompt.ids) for prompt in prompts], [prompt.max_tokens - 1 for prompt in prompts])
+    texts = cache.side_by_side([len(prompt.ids) for prompt in prompts], [prompt.max_tokens - 1 for prompt in prompts])
     at = 0
     for row in fill_rows([len(rest) for rest, _ in begun], row_tokens):
         with growing(cache) as branches:

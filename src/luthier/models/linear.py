@@ -86,10 +86,10 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
 @cache
 def faster() -> bool:
     """Whether oneDNN's products are used: on x86 processors that are not Intel's, where torch has them."""
-    return platform.machine().lower() in {"x86_64", "amd64"} and not _intel() and there()
+    return platform.machine().lower() in {"x86_64", "amd64"} and not _intel() and available()
 
 
-def there() -> bool:
+def available() -> bool:
     """Whether torch has oneDNN's products here, and they are right."""
     if not torch.backends.mkldnn.is_available():
         return False

@@ -111,20 +111,16 @@ def _keep(replay: Replay, path: Path) -> None:
 
 def _read(path: Path | None) -> Replay | None:
     """What `_keep` wrote; None where there is nothing whole."""
+    if path is None:
+        return None
     try:
-        rows = [] if path is None else json.loads(path.read_text("utf-8"))
-        return (
-            Replay(
-                {
-                    TrainRow(tuple(ids), labels_from): Soft(tuple(map(tuple, some)), tuple(map(tuple, probabilities)))
-                    for ids, labels_from, some, probabilities in rows
-                }
-            )
-            if rows
-            else None
-        )
+        soft = {
+            TrainRow(tuple(ids), labels_from): Soft(tuple(map(tuple, likeliest)), tuple(map(tuple, probabilities)))
+            for ids, labels_from, likeliest, probabilities in json.loads(path.read_text("utf-8"))
+        }
     except (OSError, ValueError, TypeError):
         return None
+    return Replay(soft)
 
 
 def _written(base: Any, count: int, seed: int, working: Working) -> Replay:
