@@ -120,6 +120,7 @@ class Student:
             write_adapter(folder, tuned.weights, recipe, self.base.name)
         history: dict[str, Any] = {
             "learning rate": recipe.learning_rate,
+            **({} if whole else {"rank": recipe.rank, "alpha": recipe.alpha}),
             "epochs": recipe.epochs,
             "steps": tuned.steps,
             "best step": tuned.best.step,
@@ -176,45 +177,35 @@ class Lesson:
         start: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> TunedPredictor:
-        """The student after the lesson, from `start` on; rate and epochs as the task's [training] says.
+        """The student after the lesson, from `start` on; rate, epochs and alpha as the task's [training] says.
 
         `module` gives what is trained, anew for each training; left out, it is the student's own, which stays as it is.
         """
         from luthier.train.adapter import lora_config
-        from luthier.train.rates import RATES, choose_rate
+        from luthier.train.search import choose, contenders
 
-        wanted, told = task.training, dict(more or {})
-        recipe = replace(self.recipe, epochs=wanted.epochs or self.recipe.epochs, replay=self._replay(wanted))
-        recipe = on_upper_layers(recipe, wanted)
+        # what an earlier training left means something at the alpha of that one only
+        wanted = task.training if start is None else replace(task.training, alpha=None)
+        told = dict(more or {})
+        recipe = on_upper_layers(replace(self.recipe, replay=self._replay(wanted)), wanted)
         if recipe.upper_layers is not None:
             lora_config(recipe, self.student.base.module)  # before minutes are spent, whether there are so many
-        beside = self._beside(recipe, context)
+        recipes = contenders(recipe, wanted)
+        beside = self._beside(max(recipes, key=lambda one: one.epochs), context)
         if beside is not None:
             told["replayed"] = f"{recipe.replay} a step of {len(beside.soft)} rows of what the model said by itself"
 
-        def train(rows: Sequence[TrainRow], dev: Sequence[DevRow], recipe: Recipe, workdir: Path) -> Tuned:
+        def train(rows: Sequence[TrainRow], job: Job) -> Tuned:
             trained = self.student.base.module if module is None else module()
-            job = self.student.job(recipe, dev, replace(context, workdir=workdir), start=start)
             return self._trained(trained, rows, job, wanted, beside)
 
-        if isinstance(wanted.learning_rate, float):
-            recipe = replace(recipe, learning_rate=wanted.learning_rate)
-        elif wanted.learning_rate == "search":
-            choice = choose_rate(
-                RATES[recipe.method],
-                self.rows,
-                self.dev,
-                recipe,
-                train,
-                seed=context.seed,
-                workdir=context.workdir,
-                tokens=wanted.search_tokens,
-                seconds=wanted.search_seconds,
-                working=context.working,
-            )
-            recipe = replace(recipe, learning_rate=choice.rate)
-            told["learning rate chosen on dev"] = choice.describe()
-        tuned = train(self.rows, self.dev, recipe, context.workdir)
+        job = self.student.job(recipe, self.dev, context, start=start)
+        if len(recipes) > 1:
+            choice = choose(recipes, self.rows, job, train, wanted)
+            recipes = [choice.recipe]
+            told["chosen on dev"] = choice.describe()
+        (recipe,) = recipes
+        tuned = train(self.rows, replace(job, recipe=recipe))
         return self.student.fitted(tuned, recipe, context, checked=len(self.dev), more=told)
 
     def _trained(

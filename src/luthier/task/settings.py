@@ -130,14 +130,15 @@ def _training(file: File, where: str) -> Training:
     """How fine-tunes run; a student of whom nobody knows the rate has it searched for."""
     wanted, known = file.training, ModelsSection.model_fields["student"].default
     training = Training(
-        wanted.backend,
-        wanted.processes,
-        wanted.learning_rate or (None if file.models.student == known else "search"),
-        wanted.epochs,
-        wanted.search_tokens,
-        wanted.search_seconds,
-        wanted.replay,
-        wanted.upper_layers,
+        backend=wanted.backend,
+        processes=wanted.processes,
+        learning_rate=wanted.learning_rate or (None if file.models.student == known else "search"),
+        epochs=wanted.epochs,
+        alpha=wanted.alpha,
+        search_tokens=wanted.search_tokens,
+        search_seconds=wanted.search_seconds,
+        replay=wanted.replay,
+        upper_layers=wanted.upper_layers,
     )
     if wanted.replay and training.needs_trl:
         raise SpecError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from luthier.task.constraining import LATENCIES, ConstraintsSection
 from luthier.task.diagnosing import DiagnoseSection
@@ -341,16 +341,30 @@ class TrainingSection(Section):
         ),
         json_schema_extra={"values": 'number or `"search"`'},
     )
-    epochs: int | None = Field(
+    epochs: int | Literal["search"] | None = Field(
         default=None,
-        ge=1,
-        le=100,
-        description="How often a fine-tune sees each example; the best dev check is kept. Left out: 2.",
+        description=(
+            'How often a fine-tune sees each example (the best dev check is kept), or `"search"` among 1, 2 and 4: on '
+            "part of the examples, where more epochs look better than they are on all. Left out: 2."
+        ),
+        json_schema_extra={"values": 'whole number or `"search"`'},
+    )
+    alpha: int | Literal["search"] | None = Field(
+        default=None,
+        description=(
+            'What an adapter adds is scaled by alpha / 16 (its rank); or `"search"` among 16, 32 and 64. `full` has '
+            "none, and `pretrained` keeps 32. Left out: 32."
+        ),
+        json_schema_extra={"values": 'whole number or `"search"`'},
     )
     search_tokens: int = Field(
         default=40_000,
         ge=1,
-        description="How many tokens of training examples the search for the learning rate spends.",
+        description=(
+            "How many tokens of training examples the search on dev spends. Where several of `learning_rate`, "
+            "`epochs` and `alpha` are searched, it decides how many of their combinations are tried: 40,000 are "
+            "about enough for four of 36 on texts of 40 tokens."
+        ),
     )
     search_seconds: float | None = Field(
         default=None,
@@ -387,6 +401,15 @@ class TrainingSection(Section):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and value != "search" and not (number and 0 < float(str(value)) < 1):
             raise problem(f"{value!r} is no learning rate", 'write a number such as 0.001, or "search"')
+        return value
+
+    @field_validator("epochs", "alpha", mode="before")
+    @classmethod
+    def _count(cls, value: object, info: ValidationInfo) -> object:
+        most = {"epochs": 100, "alpha": 1024}[info.field_name or ""]
+        whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+        if value is not None and value != "search" and not whole:
+            raise problem(f"{value!r} is no number of {info.field_name}", f'write 1 to {most}, or "search"')
         return value
 
     @model_validator(mode="after")

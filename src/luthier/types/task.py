@@ -95,16 +95,17 @@ Backend = Literal["auto", "loop", "trl"]
 class Training:
     """Where fine-tunes run, and how. `processes`: how many share one, each on a device of its own where there are GPUs.
 
-    `learning_rate`: a number, "search" on dev, or None for the recipe's own; a search spends `search_tokens` of
-    training rows and at most `search_seconds` (None: no limit). `epochs`: None for the recipe's own. `replay`: how many
-    rows a step of what the model said before (None: one, where the loop is luthier's own). `upper_layers`: on how many
-    of the uppermost decoder layers adapters are put (None: on all).
+    `learning_rate`, `epochs` and `alpha` (the scale of an adapter times its rank): a number, "search" on dev, or None
+    for the recipe's own; a search spends `search_tokens` of training rows and at most `search_seconds` (None: no
+    limit). `replay`: how many rows a step of what the model said before (None: one, where the loop is luthier's own).
+    `upper_layers`: on how many of the uppermost decoder layers adapters are put (None: on all).
     """
 
     backend: Backend = "auto"
     processes: int = 1
     learning_rate: float | Literal["search"] | None = None
-    epochs: int | None = None
+    epochs: int | Literal["search"] | None = None
+    alpha: int | Literal["search"] | None = None
     search_tokens: int = 40_000
     search_seconds: float | None = None
     replay: int | None = None
