@@ -137,12 +137,12 @@ def hindsight(name: str, pool: list[Example], rung_name: str, size: int, draw: i
     key = digest("hindsight", 1, name, rung_name, rung.version, size, draw, [each.input for each in whole])
     seen = store.measurement(key)
     if seen is None:
-        with tempfile.TemporaryDirectory() as workdir:
-            predictor = rung.fit(spec, whole, dev, FitContext(needed, draw, Path(workdir)))
         seen = {}
-        for split, rows in (("dev", dev), ("fresh", fresh)):
-            scores = scorer.score(rows, predictor.predict([example.input for example in rows]))
-            seen[split] = float(np.mean([score.value for score in scores]))
+        with tempfile.TemporaryDirectory() as workdir:  # where a fine-tune's weights are read from
+            predictor = rung.fit(spec, whole, dev, FitContext(needed, draw, Path(workdir)))
+            for split, rows in (("dev", dev), ("fresh", fresh)):
+                scores = scorer.score(rows, predictor.predict([example.input for example in rows]))
+                seen[split] = float(np.mean([score.value for score in scores]))
         store.keep_measurement(key, seen)
     return Case(name, rung_name, size, draw, points, spec, seen["dev"], seen["fresh"], len(fresh))
 

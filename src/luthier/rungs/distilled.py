@@ -54,7 +54,7 @@ class Distilled:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "4"
+    version = "5"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -43,7 +43,7 @@ class Pretrained:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "4"
+    version = "5"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

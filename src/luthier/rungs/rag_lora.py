@@ -64,7 +64,7 @@ class RagLora:
     kinds = EVERY_KIND
     builds_on = ("rag",)
     guarded = True
-    version = "3"
+    version = "4"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

@@ -45,7 +45,7 @@ class SelfDistilled:
     kinds = TEXTS
     guarded = True
     replays = True
-    version = "4"
+    version = "5"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext

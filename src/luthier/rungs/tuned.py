@@ -254,7 +254,7 @@ class FineTune:
     kinds = EVERY_KIND
     guarded = True
     replays = True
-    version = "5"
+    version = "6"
 
     def fit(
         self, task: TaskSpec, train: Sequence[Example], dev: Sequence[Example], context: FitContext
