@@ -17,7 +17,8 @@ from test_climb import TOML
 from tiny_models import tiny_model
 
 import luthier
-from luthier.errors import DataError
+from luthier.climb import look_ahead
+from luthier.errors import DataError, ModelError
 from luthier.evaluate.figures import losses
 from luthier.evaluate.scorers import metric, scorer_of
 from luthier.report import render
@@ -277,8 +278,11 @@ def test_the_command_says_what_twice_and_four_times_the_data_would_give(
 ) -> None:
     path = noisy_task(tmp_path)
     main_code = call("forecast", str(path), "--json")
-    found = json.loads(capsys.readouterr().out)
+    out, told_of = capsys.readouterr()
+    found = json.loads(out)
     assert main_code == 0
+    assert "forecasting tfidf, the last one that learns, as nothing has run yet; --rung names another" in told_of
+    assert "fitted on all 120 training examples, then on parts of them" in told_of
     assert (found["schema"], found["task"], found["candidate"]) == (1, "colours", "tfidf"), "the last rung that learns"
     assert [each["examples"] for each in found["ahead"]] == [120, 240, 480]
     assert sorted({point["examples"] for point in found["points"]}) == [15, 30, 60, 120]
@@ -293,6 +297,15 @@ def test_the_command_says_what_twice_and_four_times_the_data_would_give(
     assert found["sentences"][0] in out, "what was measured is kept: the same answer again"
     assert call("forecast", str(path), "--rung", "embedding") == 2
     assert "'embedding' is not on the ladder" in capsys.readouterr().err
+
+
+def test_a_model_that_nobody_knows_is_told_before_anything_is_fitted(tmp_path: Path) -> None:
+    path = noisy_task(tmp_path, more='[models]\nembedder = "all-minilm"\n')
+    path.write_text(path.read_text("utf-8").replace('"tfidf"]', '"embedding"]'), encoding="utf-8")
+    told_of: list[str] = []
+    with pytest.raises(ModelError, match="there is no embedder 'all-minilm'"):
+        look_ahead(path, "embedding", listen=lambda event: told_of.append(event.text))
+    assert not told_of
 
 
 def test_a_climb_that_misses_says_whether_more_labels_would_help(tmp_path: Path) -> None:

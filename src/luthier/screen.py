@@ -79,7 +79,7 @@ class Ladder:
 
     def __call__(self, event: Event) -> None:
         if event.kind == "note":
-            self.console.print(Text(event.text, style="dim"))
+            self._print(Text(event.text, style="dim"))
             return
         line = self._lines.get(event.candidate or "", _Line())
         if event.kind == "working":
@@ -96,7 +96,11 @@ class Ladder:
         if self._live is not None:
             self._live.update(self._picture())
         elif event.kind == "finished":
-            self.console.print(self._plain(event, line))
+            self._print(self._plain(event, line))
+
+    def _print(self, line: str | Text) -> None:
+        """A line; where nobody watches it stays one, for a log to be searched."""
+        self.console.print(line, soft_wrap=not self.console.is_terminal)
 
     def _working(self, event: Event) -> str:
         """What is being done, how far it is, and, from its pace so far, the time left."""
@@ -107,7 +111,7 @@ class Ladder:
         if self._live is None and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             done = f" {event.done / event.total:.0%}" if event.total and event.done else ""
-            self.console.print(f"{event.candidate or 'luthier'}: {event.text}{done}", style="dim")
+            self._print(Text(f"{event.candidate or 'luthier'}: {event.text}{done}", style="dim"))
         if not event.total:
             return event.text
         share = min(1.0, event.done / event.total)

@@ -11,13 +11,19 @@ from luthier.climb.workshop import Workshop
 from luthier.errors import DataError, ModelError, SpecError
 from luthier.evaluate.race import judge
 from luthier.report import forecasts
+from luthier.report.plain import duration
 from luthier.rungs import ladder
 from luthier.train.forecast import Fitting, forecast, seconds_left
 from luthier.types import Candidate, EvalRun, Outcome, Predictor, Rung
 
+WORTH_SAYING = 5.0  # seconds
+
 
 def forecast_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
-    """The forecast of the named rung, else of the best measured one that learns. Errors: SpecError, DataError."""
+    """The forecast of the named rung, else of the best measured one that learns.
+
+    Errors: SpecError, DataError, ModelError for a model that nobody knows.
+    """
     task = shop.task
     rungs = ladder(task.spec.rungs, task.spec.kind)
     known = {rung.name: candidate for rung, candidate in zip(rungs, plan(task, shop.shelf.given), strict=True)}
@@ -30,12 +36,24 @@ def forecast_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
             fix=f"use one of: {', '.join(known)}",
         )
     rung = next(rung for rung in rungs if rung.name == chosen)
+    shop.shelf.check(shop.roles(rung))
     shop.open_scorer()  # before the first fit is paid for
+    if name is None:
+        why = (
+            "the best one of the last run that learns"
+            if measured
+            else "the last one that learns, as nothing has run yet"
+        )
+        shop.note(f"forecasting {known[chosen].name}, {why}; --rung names another")
+    shop.note(f"it is fitted on all {len(task.train):,} training examples, then on parts of them; each fit is kept")
     try:
         predictor, fit = fitted(shop, rung, known[chosen])
     except CannotFit as error:
         raise DataError(str(error), where=known[chosen].name) from error
-    found = forecast(_fitting(shop, rung, known[chosen], predictor, fit.seconds))
+    fitting = _fitting(shop, rung, known[chosen], predictor, fit.seconds)
+    if (left := seconds_left(fitting)) > WORTH_SAYING:
+        shop.note(f"the fits on parts take about {duration(left)}")
+    found = forecast(fitting)
     return forecasts.told(found, task.spec.target, forecasts.best_other(measured, known[chosen].name))
 
 

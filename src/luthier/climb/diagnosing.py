@@ -36,6 +36,7 @@ def diagnosis_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
             "no rung on the ladder of this task asks a model", where="[ladder] rungs", fix="add a rung: zero-shot"
         )
     rung, candidate = prompts[name] if name else next(iter(prompts.values()))
+    shop.shelf.check(shop.roles(rung))
     shop.open_scorer()  # before the first fit is paid for
     try:
         fitted(shop, rung, candidate)
