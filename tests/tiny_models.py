@@ -16,6 +16,8 @@ from transformers import (
     GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
@@ -85,8 +87,13 @@ def tiny_tokenizer(template: str = "chatml", *, eos: str | None = "</s>", lines:
 WIDE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
-def tiny_module(kind: str = "llama", *, seed: int = 0, context: int = 512, vocabulary: int = 400) -> Any:
-    """A causal model with random weights, large enough that its log-probabilities differ a lot."""
+def tiny_module(
+    kind: str = "llama", *, seed: int = 0, context: int = 512, vocabulary: int = 400, border: int = 24
+) -> Any:
+    """A causal model with random weights, large enough that its log-probabilities differ a lot.
+
+    `border`: the tokens beyond which "longrope" turns positions otherwise.
+    """
     shape = {**WIDE, "vocab_size": vocabulary, "max_position_embeddings": context, "pad_token_id": 0}
     shared = {**shape, "num_key_value_heads": 2, "head_dim": 8}
     torch.manual_seed(seed)
@@ -105,6 +112,15 @@ def tiny_module(kind: str = "llama", *, seed: int = 0, context: int = 512, vocab
     elif kind == "gemma3":
         window = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
         module = Gemma3ForCausalLM(Gemma3TextConfig(**shared, **window))
+    elif kind == "longrope":
+        rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+        module = LlamaForCausalLM(
+            LlamaConfig(**shared, rope_parameters={**rope, "original_max_position_embeddings": border})
+        )
+    elif kind == "gpt_neo":
+        local = {"attention_types": [[["global", "local"], 1]], "window_size": 8, "num_layers": 2, "num_heads": 4}
+        sizes = {"vocab_size": vocabulary, "max_position_embeddings": context, "hidden_size": 32}
+        module = GPTNeoForCausalLM(GPTNeoConfig(**sizes, **local))
     elif kind == "gpt2":
         config = GPT2Config(vocab_size=vocabulary, n_positions=context, n_embd=32, n_layer=2, n_head=4)
         module = GPT2LMHeadModel(config)
@@ -128,8 +144,9 @@ def tiny_model(
     context: int = 512,
     max_row_tokens: int = 96,
     end: End = "turn",
+    border: int = 24,
 ) -> LocalModel:
-    module = tiny_module(kind, seed=seed, context=context)
+    module = tiny_module(kind, seed=seed, context=context, border=border)
     name = f"{kind}-{seed}"
     tokenizer = tiny_tokenizer(template)
     return LocalModel(module, tokenizer, name=name, fingerprint=name, max_row_tokens=max_row_tokens, end=end)
