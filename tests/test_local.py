@@ -137,12 +137,15 @@ def test_a_model_that_cannot_be_packed_says_so_and_is_scored_exactly(kind: str) 
     assert_scored_exactly(model, ask("a dog", SHARED, choices=LABELS))
 
 
-def test_where_positions_depend_on_the_length_no_answer_moves_another() -> None:
+def test_where_positions_depend_on_the_length_no_answer_or_text_moves_another() -> None:
     (request,) = ask("a dog dog", choices=LABELS)
     prompt = model_of("longrope").prompt_tokens(request.messages)
     for border in range(prompt - 1, prompt + 6):  # of the answers some end before it and some behind
         model = tiny_model("longrope", border=border)
         assert_scored_exactly(model, [request])
+    model = tiny_model("longrope", border=prompt + 12)
+    both = [replace(one, max_tokens=20) for one in ask("a dog", SHARED, choices=None)]
+    assert [reply.texts for reply in model.complete(both)] == [model.complete([one])[0].texts for one in both]
 
 
 def test_a_model_that_packing_would_change_is_found_out_and_scored_exactly() -> None:

@@ -159,7 +159,7 @@ def _score_rows(cache: PrefixCache, items: Sequence[Item], prefix: int, row_toke
 def score_plainly(module: Any, items: Sequence[Item], row_tokens: int = ROW_TOKENS) -> list[Scored]:
     """The same scores from one sequence for each prompt and answer, in right-padded batches: any causal model can."""
     scored = []
-    if _by_length(module.config.get_text_config()):
+    if by_length(module.config.get_text_config()):
         row_tokens = 1  # each sequence by itself: of a batch, the longest decides
     for item in items:
         began = time.perf_counter()
@@ -184,7 +184,7 @@ def why_not_packed(module: Any) -> str | None:
     layers = DynamicCache(config=module.config).layers
     if any(type(layer) is not DynamicLayer for layer in layers):
         return "its cache (sliding window or recurrent) cannot be cropped"
-    if _by_length(module.config.get_text_config()):
+    if by_length(module.config.get_text_config()):
         return "what a token is depends on how long its text is (dynamic or long rope, local attention)"
     items, shared = _trial(int(module.config.get_text_config().vocab_size))
     try:
@@ -196,7 +196,7 @@ def why_not_packed(module: Any) -> str | None:
     return None if near else "packed rows change its scores"
 
 
-def _by_length(config: Any) -> bool:
+def by_length(config: Any) -> bool:
     """Whether long texts turn positions otherwise than short ones, or see no further than some tokens without a cache
     that says so: the small case that is tried would show neither."""
     rope = getattr(config, "rope_parameters", None) or {}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from luthier.errors import MissingExtra, ModelError
 from luthier.models.branches import ROOT, Branch, growing
-from luthier.models.engine import ROW_TOKENS, PrefixCache, prefix_tokens
+from luthier.models.engine import ROW_TOKENS, PrefixCache, by_length, prefix_tokens
 from luthier.models.packing import fill_rows
 
 try:
@@ -210,7 +210,9 @@ def _taken(steps: Sequence[tuple[_Writer, Branch, Any]], stops: frozenset[int]) 
 def generate_plainly(module: Any, prompts: Sequence[Prompt], stop_ids: Iterable[int]) -> list[Generated]:
     """The same from left-padded batches of prompts of like length, each sample a prompt of its own.
 
-    A model that takes no positions or keeps its past elsewhere is run over the whole text for each token, alone.
+    A model that takes no positions or keeps its past elsewhere is run over the whole text for each token, alone. One
+    whose positions depend on the length of a text is run alone, too; what grows long keeps the keys of its beginning,
+    as in transformers' cache.
     """
     stops = frozenset(stop_ids)
     takes = inspect.signature(getattr(module, "get_base_model", lambda: module)().forward).parameters
@@ -219,7 +221,8 @@ def generate_plainly(module: Any, prompts: Sequence[Prompt], stop_ids: Iterable[
     order = sorted((writer for some in writers for writer in some), key=lambda writer: len(writer.prompt.ids))
     sizes = [len(writer.prompt.ids) + writer.prompt.max_tokens for writer in order]
     seconds: dict[int, float] = {}
-    for row in fill_rows(sizes, GENERATION_TOKENS if batched else 0):
+    together = batched and not by_length(module.config.get_text_config())
+    for row in fill_rows(sizes, GENERATION_TOKENS if together else 0):
         began = time.perf_counter()
         group = [order[at] for at in row]
         _continue(group, stops, _Batch(module, group) if batched else _Replay(module, group))
