@@ -413,7 +413,11 @@ def test_a_fine_tune_that_forgets_too_much_is_raced_at_less_strength(tmp_path: P
         return next(suite.difference.mean for suite in found.suites if suite.suite == DIVERGENCE and suite.difference)
 
     strict = replace(spec, guard=replace(lenient, kl_ceiling=0.9 * moved(predictor)), target=Target("accuracy", 0.3))
+    notes: list[str] = []
+    context = replace(context, listen=lambda event: notes.append(event.text) if event.kind == "note" else None)
     weaker, told = repaired(predictor, strict, dev, context)
+    assert f"may forget too much ({DIVERGENCE})" in notes[0]
+    assert f"to be raced at a strength of {told['strength']:g}: " in notes[1]
     assert [trial["scale"] for trial in told["strengths tried"]] == [1.0, 0.75, 0.5, 0.25]
     assert told["strength"] < 1.0
     assert weaker.describe()["strength"] == told["strength"]
@@ -443,11 +447,14 @@ def test_where_no_strength_will_do_it_is_trained_anew(tmp_path: Path) -> None:
 
     again = {way: fitting(rung) for way, rung in ways.items()}
     hopeless = replace(RULES, nll_margin=1e-9, kl_ceiling=1e-9)
+    notes: list[str] = []
+    context = replace(context, listen=lambda event: notes.append(event.text) if event.kind == "note" else None)
     raced, told = repaired(predictor, replace(spec, guard=hopeless), dev, context, again)
     tried = [(trial["way"], trial["scale"]) for trial in told["strengths tried"]]
     assert tried == [(way, scale) for way in ("", *ways) for scale in (1.0, 0.75, 0.5, 0.25)]
     assert raced is predictor, "what repairs nothing is not raced"
     assert "trained anew" not in told
+    assert [note.rpartition(": ")[2] for note in notes if "clear of the target on dev: " in note] == [*ways]
     assert len({context.workdir, *fitted}) == 3, "no training overwrites the checkpoint of another"
 
     lenient = replace(RULES, nll_margin=99.0, kl_ceiling=99.0)

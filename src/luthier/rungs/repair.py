@@ -19,7 +19,7 @@ import numpy as np
 from luthier.errors import ModelError
 from luthier.evaluate.scorers import dev_scorer
 from luthier.train.general import dev_part
-from luthier.types import Example, FitContext, GuardRules, Input, Prediction, TaskSpec, Training
+from luthier.types import Event, Example, FitContext, GuardRules, Input, Prediction, TaskSpec, Training
 
 VERSION = 2  # changes with how a strength is chosen
 SCALES = (0.75, 0.5, 0.25)
@@ -133,6 +133,7 @@ def repaired(
     for way, fit in (again or {}).items():
         if any(trial.clear_of(task.target.at_least) for trial in trials):
             break
+        _note(context, f"no strength is within the guard's margins and clear of the target on dev: {way}")
         given = replace(context, workdir=context.workdir / way.replace(" ", "-"))
         given.workdir.mkdir(parents=True, exist_ok=True)
         searches[way] = replace(search, predictor=fit(given), context=given, way=way)
@@ -143,7 +144,14 @@ def repaired(
     told["seconds of looking for what was forgotten"] = round(sum(trial.seconds for trial in trials), 1)
     if best.way:
         told["trained anew"] = best.way
+    if len(trials) > 1:
+        way = f", trained anew ({best.way})" if best.way else ""
+        _note(context, f"to be raced at a strength of {best.scale:g}{way}: {best.dev_score:.3f} on dev")
     return searches[best.way].at(best.scale), told
+
+
+def _note(context: FitContext, text: str) -> None:
+    context.listen(Event("note", text=f"{context.candidate}: {text}"))
 
 
 def _sample(dev: Sequence[Example], seed: int) -> list[Example]:
@@ -195,12 +203,16 @@ class _Search:
         predictions = predictor.predict([example.input for example in self.dev])
         scores = [score.value or 0.0 for score in dev_scorer(self.task).score(self.dev, predictions)]
         mean = float(np.mean(scores))
+        unsure = [] if text.status in ("passed", "refused") else [text.suite]
+        unsure += [suite.suite for suite in found.suites if suite.beyond and suite.suite not in unsure]
+        if unsure and scale == FULL:
+            _note(self.context, f"at full strength it may forget too much ({', '.join(unsure)})")
         return Trial(
             scale,
             mean,
             float(np.std(scores)) / math.sqrt(len(scores)),
             text.difference.mean if text.difference else math.inf,
-            text.status in ("passed", "refused") and not any(suite.beyond for suite in found.suites),
+            not unsure,
             self.way,
             time.perf_counter() - began,
         )
