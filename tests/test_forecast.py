@@ -29,7 +29,21 @@ from luthier.store import Store
 from luthier.testing import RungContract
 from luthier.train.forecast import Fitting, Forecast, Point, forecast, forecast_of, measure, nested, parts, seconds_left
 from luthier.train.recipe import Recipe
-from luthier.types import Estimate, Example, FitContext, Label, Outcome, Predictor, Rung, Target, TaskSpec, silent
+from luthier.types import (
+    Estimate,
+    Example,
+    FitContext,
+    Label,
+    Outcome,
+    Prediction,
+    Predictor,
+    Row,
+    Rung,
+    Score,
+    Target,
+    TaskSpec,
+    silent,
+)
 
 TASK = replace(spec(Target("accuracy", 0.9)), labels=(Label("warm"), Label("cold")))
 
@@ -183,6 +197,39 @@ def test_perfect_everywhere_one_class_and_a_flat_curve_are_forecast_too(tmp_path
     constant = forecast_of(measured, TASK, "tfidf", len(one_class.train))
     assert constant.score(300)["mean"] < 0.65
     assert constant.score(300)["high"] < 0.9
+
+
+def answered(outputs: Sequence[str], *, warm: int = 86) -> list[Point]:
+    """Points of four sizes with the same outputs, about 86 examples that are warm and 14 that are cold."""
+    references = ["warm"] * warm + ["cold"] * (len(outputs) - warm)
+    rows = tuple(
+        Row(Example(f"e{at}", "", (reference,)), Prediction(output), Score(float(output == reference), ""))
+        for at, (output, reference) in enumerate(zip(outputs, references, strict=True))
+    )
+    return [Point(size, 0, rows, 1.0) for size in (125, 250, 500, 1000)]
+
+
+def test_a_rung_that_gives_one_answer_to_everything_has_not_begun_and_nobody_can_say_when() -> None:
+    target = Target("accuracy", 0.95)
+    constant = forecast_of(answered(["warm"] * 100), TASK, "lora", 1000)
+    lucky = forecast_of(answered([*["warm"] * 99, "cold"]), TASK, "lora", 1000)
+    knowing = forecast_of(answered([*["cold"] * 10, *["warm"] * 76, *["cold"] * 10, *["warm"] * 4]), TASK, "lora", 1000)
+    assert (constant.begun, lucky.begun, knowing.begun) == (False, False, True)
+    assert constant.scores == knowing.scores
+    assert constant.score(2000)["high"] > 0.93 > knowing.score(2000)["high"]
+    step, because = next_step(constant, target, None)
+    assert step == "open"
+    assert "one answer to everything" in because
+    assert told(constant, target)["begun"] is False
+    better = ("tfidf", Estimate(0.999, 0.998, 1.0, 400, "ppr"))
+    assert next_step(constant, target, better)[0] == "another rung", "what is better already needs no wait"
+
+
+def test_texts_have_begun_where_one_of_them_is_right() -> None:
+    task = replace(TASK, kind="generation", labels=())
+    none, one = answered(["x"] * 100), answered(["warm", *["x"] * 99])
+    assert not forecast_of(none, task, "lora", 1000).begun
+    assert forecast_of(one, task, "lora", 1000).begun
 
 
 def test_scores_never_fall_with_more_examples() -> None:

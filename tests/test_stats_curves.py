@@ -112,6 +112,21 @@ def test_a_flat_curve_promises_little() -> None:
     assert curve.needed(0.1)[1] > 4000
 
 
+def test_what_has_not_begun_may_fall_at_once_and_what_falls_has_begun() -> None:
+    flat = fits_of(same_for_all((0.14,) * 7, units=400))
+    begun, waiting = learning_curve(flat), learning_curve(flat, begun=False)
+    assert begun.interval(2000)[1] > 0.1 > 0.08 > waiting.interval(2000)[1]
+    for curve in (begun, waiting):
+        assert curve.interval(1000)[0] == pytest.approx(0.14, abs=0.01)
+        bands = np.array([curve.interval(n) for n in (125, 1000, 1500, 2000, 4000, 8000, 10**6)])
+        assert (np.diff(bands, axis=0) <= 1e-12).all()
+    assert waiting.reaches(0.05, 8000) > waiting.reaches(0.05, 2000) > 0.02
+    assert waiting.needed(0.05)[1] > 1000
+    fits, _ = drawn(np.random.default_rng(6), {"b": 3.0, "d": 5.0, "beta": 0.5, "e": 0.02}, 2000)
+    told = [learning_curve(fits, begun=said).interval(2000) for said in (True, False)]
+    assert told[0] == pytest.approx(told[1], abs=0.003), "curves that fall are none that wait"
+
+
 def test_examples_needed_are_where_the_curve_reaches_the_error() -> None:
     fits, _ = drawn(np.random.default_rng(3), {"b": 3.0, "d": 5.0, "beta": 0.5, "e": 0.02}, 2000)
     curve = learning_curve(fits)

@@ -45,6 +45,7 @@ def told(found: Forecast, target: Target, other: tuple[str, Estimate] | None = N
         "ahead": ahead,
         "limit": found.limit(),
         "needed": found.needed(target.at_least),
+        "begun": found.begun,
         "loss": _loss(found),
         "own": None if found.own is None else plain(found.own),
         "other": None if other is None else {"name": other[0], **plain(other[1])},
@@ -61,6 +62,11 @@ def next_step(found: Forecast, target: Target, other: tuple[str, Estimate] | Non
     bar, four = level(target.at_least), found.score(most)
     if found.reaches(target.at_least, now) >= LIKELY:
         return "proof", f"it probably reaches {bar} already: what lacks is proof, which more test examples give"
+    if not found.begun and (other is None or other[1].low <= four["high"]):
+        return "open", (
+            "no fit is better than one answer to everything yet, so that nothing here says when it begins to learn, "
+            "which can be sudden: train it longer ([training] epochs), or label more"
+        )
     if found.own is not None and target.metric in MEANS and found.own.high < target.at_least:
         return "another rung", (
             f"it scores only {interval(plain(found.own))} on {found.own.n} of its own training examples, so that it is "

@@ -11,6 +11,9 @@ size N it is, in numbers that a prior can be stated about,
     L(n) = e * (r + (1 - r) * (1 + (N/h)^beta) / (1 + (n/h)^beta)),      r = E / e,
 
 flat far below h examples, a power law above, and never below E.
+
+Fits that are no better than a constant answer show nothing of the fall that is to come: right or wrong hides how far a
+loss has come (Schaeffer et al. 2023, arXiv 2304.15004), and then a curve falls at once.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ _SHAPES = 2**12  # points of the prior over (beta, h, r), spread evenly
 # anything from one example to ten times the data. r: any part of the error may be irreducible.
 _BETA_MEDIAN, _BETA_SPREAD = 0.6, 1.0  # of a lognormal
 _MOST_HALF = 10.0
+# Where no fit has begun to learn, half of the prior falls at once at some size up to eight times the data, as likely
+# within the first doubling as within the second and the third, to a level of which nothing is known.
+_SUDDEN, _SUDDEN_WITHIN = 10.0, 8.0
 # What two fits differ by beyond dev: the standard deviation of one training draw, and of chance in fitting with what
 # the law itself misses, in units of sqrt(e (1 - e) / N), the standard error of N coin flips; each with equal weight.
 _DRAW_UNITS = (0.15, 0.3, 0.6, 1.2)
@@ -175,16 +181,19 @@ class _Noise:
     log_det: float
 
 
-def learning_curve(fits: Fits, *, ceiling: float | None = 1.0, seed: int = 0, draws: int = DRAWS) -> LearningCurve:
+def learning_curve(
+    fits: Fits, *, ceiling: float | None = 1.0, begun: bool = True, seed: int = 0, draws: int = DRAWS
+) -> LearningCurve:
     """The curves that agree with the fits, by importance sampling from the prior over shapes; level in closed form.
 
     Errors lie in [0, ceiling], and so does the curve at its start; None: a loss without an upper end. Given a shape the
     errors are linear in the level, whose likelihood is a Beta's with the effective number of dev examples (for fits on
-    a dev set that they share, no more than that set has). ValueError for what `Fits` refuses.
+    a dev set that they share, no more than that set has). `begun`: whether any fit is better than a constant answer.
+    ValueError for what `Fits` refuses.
     """
     fits = _smoothed(fits, ceiling)
     size = float(fits.sizes.max())
-    beta, half, floor = _prior(size)
+    beta, half, floor = _prior(size, begun=begun)
     shapes = _shape(fits.sizes, size, beta, half, floor)
     start = _shape(np.array([0.0]), size, beta, half, floor)[:, 0]
     settings = _settings(fits, ceiling)
@@ -224,10 +233,13 @@ def _shape(sizes: Floats, largest: float, beta: Floats, half: Floats, floor: Flo
     return floor[:, None] + (1.0 - floor[:, None]) * fall[:, None] / rest
 
 
-def _prior(size: float) -> tuple[Floats, Floats, Floats]:
+def _prior(size: float, *, begun: bool) -> tuple[Floats, Floats, Floats]:
     even = _even_points()
     beta = np.clip(_BETA_MEDIAN * np.exp(_BETA_SPREAD * ndtri(even[:, 0])), 0.05, 5.0)
     half = np.exp(even[:, 1] * math.log(_MOST_HALF * max(size, 2.0)))
+    if not begun:
+        half[::2] = size * np.exp(even[::2, 1] * math.log(_SUDDEN_WITHIN))
+        beta[::2] = _SUDDEN
     return beta, half, even[:, 2]
 
 

@@ -88,6 +88,8 @@ class Forecast:
     loss: LearningCurve | None
     examples: int
     dev_examples: int
+    begun: bool = True
+    """Whether a fit on all examples is better than a constant answer."""
     own: Estimate | None = None
     """The mean score of the fit on all examples on some of these very examples: what it cannot fit, no more of their
     kind will teach it."""
@@ -325,7 +327,8 @@ def forecast_of(points: Sequence[Point], task: TaskSpec, candidate: str, example
     errors, covariance, units = losses([point.rows for point in points], found, task.label_names)
     sizes = np.array([point.size for point in points], dtype=np.float64)
     chains = np.array([point.chain for point in points], dtype=np.int64)
-    curve = learning_curve(Fits(sizes, errors, covariance, chains, units))
+    begun = any(_has_begun(point.rows, task) for point in points if point.size == sizes.max())
+    curve = learning_curve(Fits(sizes, errors, covariance, chains, units), begun=begun)
     return Forecast(
         candidate,
         tuple(points),
@@ -334,7 +337,25 @@ def forecast_of(points: Sequence[Point], task: TaskSpec, candidate: str, example
         _loss_curve(points, sizes, chains, units),
         examples,
         len(points[0].rows),
+        begun,
     )
+
+
+def _has_begun(rows: Sequence[Row], task: TaskSpec) -> bool:
+    """Whether answers know more than a constant one: of labels, by their mean recall, which is 1 / K for any constant.
+
+    Two standard errors above it; answers that are texts or records have begun where one of them has any score.
+    """
+    if task.kind != "classification":
+        return any(row.score.value for row in rows)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        right[row.example.reference].append(row.prediction.output in row.example.references)
+    recall = np.array([np.mean(each) for each in right.values()])
+    counts = np.array([len(each) for each in right.values()])
+    smooth = (recall * counts + 0.5) / (counts + 1.0)  # all right or all wrong is no proof
+    error = math.sqrt(float((smooth * (1.0 - smooth) / counts).sum())) / len(recall)
+    return len(recall) < 2 or bool(recall.mean() - 1.0 / len(recall) > 2.0 * error)
 
 
 # A mean loss tells nothing about its spread over examples: that of single losses is taken to be as large as their mean
