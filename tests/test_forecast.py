@@ -42,6 +42,7 @@ from luthier.types import (
     Score,
     Target,
     TaskSpec,
+    Training,
     silent,
 )
 
@@ -344,6 +345,18 @@ def test_the_command_says_what_twice_and_four_times_the_data_would_give(
     assert found["sentences"][0] in out, "what was measured is kept: the same answer again"
     assert call("forecast", str(path), "--rung", "embedding") == 2
     assert "'embedding' is not on the ladder" in capsys.readouterr().err
+
+
+def test_a_fine_tune_takes_its_fewest_steps_on_few_examples_too(tmp_path: Path) -> None:
+    given = fitting(tmp_path, Counting(), train=1024)
+    whole = given.rung.fit(TASK, given.train, given.dev, FitContext({}, 0, tmp_path))
+    given = replace(given, whole=whole, whole_seconds=128.0)
+    rest = sum(2 * part / 1024 for part in (128, 256, 512)) + 1  # the second fit on all of them
+    assert seconds_left(given) == pytest.approx(128.0 * rest)
+    tuned = replace(given, rung=Lora(Recipe(epochs=2, fewest_steps=96)))
+    assert seconds_left(tuned) == pytest.approx(2 * 3 * 96 + 128)  # a second a step
+    few = replace(tuned, task=replace(TASK, training=Training(epochs=2)))
+    assert seconds_left(few) == pytest.approx(128.0 * rest), "epochs as they were told"
 
 
 def test_a_model_that_nobody_knows_is_told_before_anything_is_fitted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from tiny_models import LINES, TEMPLATES, tiny_tokenizer
@@ -135,6 +136,14 @@ def test_dev_is_checked_at_each_epochs_end(examples: int, checks: int) -> None:
     assert ends <= set(steps)
     assert len(steps) == 3 * min(checks, recipe.steps_per_epoch(examples))
     assert max(steps) == max(ends)
+
+
+def test_of_many_epochs_some_are_checked_and_always_the_last() -> None:
+    for epochs in (1, 6, 7, 12, 16, 100):
+        steps = Recipe(epochs=epochs).check_steps(100)
+        assert steps[-1] == epochs * 7
+        assert min(epochs, 4) <= len(steps) <= 6
+        assert len({later - step for step, later in pairwise(steps)}) <= 1, "evenly spaced"
 
 
 def test_the_checked_dev_examples_are_a_seeded_choice_in_their_order() -> None:

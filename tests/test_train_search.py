@@ -20,7 +20,7 @@ from luthier.train.job import Job
 from luthier.train.loop import Tuned, fine_tune
 from luthier.train.recipe import Recipe
 from luthier.train.rows import TrainRow
-from luthier.train.search import ALPHAS, EPOCHS, RATES, Choice, Trial, choose, contenders
+from luthier.train.search import ALPHAS, RATES, Choice, Trial, choose, contenders
 from luthier.types import FitContext, Rung, Training
 
 QUICK = replace(RECIPE, step_examples=2, epochs=2)
@@ -106,7 +106,7 @@ def test_of_more_combinations_than_the_budget_has_room_for_some_are_tried_with_e
     usual = replace(QUICK, learning_rate=1e-2, epochs=2, alpha=32)
     every = Training(learning_rate="search", epochs="search", alpha="search")
     recipes = contenders(usual, every)
-    assert len(recipes) == len(RATES["lora"]) * len(EPOCHS) * len(ALPHAS)
+    assert len(recipes) == len(RATES["lora"]) * len(ALPHAS) * 3
     assert contenders(replace(usual, method="full"), every)[0].alpha == 32, "all weights have no alpha"
     recipes = [replace(recipe, learning_rate=100 * recipe.learning_rate) for recipe in recipes]
     rows, dev = data()
@@ -204,9 +204,25 @@ def test_a_rung_trains_as_the_task_says(tmp_path: Path) -> None:
     assert len(searched["chosen on dev"]["trials"]) == 6
     both = fit(tmp_path / "4", Training(epochs="search", alpha="search", search_tokens=1000)).describe()
     assert both["learning rate"] == QUICK.learning_rate
-    assert both["epochs"] in EPOCHS
+    assert both["epochs"] in (1, 2, 4), "half and twice as many as would be usual"
     assert both["alpha"] in ALPHAS
     assert " alpha " in both["chosen on dev"]["trials"][0]
+
+
+def test_few_examples_are_learned_in_as_many_steps_as_it_takes_unless_the_task_says_how_often(tmp_path: Path) -> None:
+    spec, train, dev = _Contract().make_task()
+    usual = Lora(replace(QUICK, fewest_steps=40))
+
+    def steps(training: Training, place: str) -> tuple[int, int]:
+        context = FitContext({"student": tiny_model()}, 0, tmp_path / place)
+        told = usual.fit(replace(spec, training=training), train, dev, context).describe()
+        return told["epochs"], told["steps"]
+
+    each = QUICK.steps_per_epoch(len(train))
+    assert each == 8
+    assert steps(Training(), "usual") == (5, 40)
+    assert steps(Training(epochs=1), "told") == (1, 8)
+    assert Lora().recipe.fewest_steps == 96, "rungs that nobody told otherwise have enough"
 
 
 @pytest.mark.parametrize(

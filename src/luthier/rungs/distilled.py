@@ -8,7 +8,7 @@ Asked "Who was Galileo ?" it scores HUM best; the reference is "HUM"; the score 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import DataError, ModelError
@@ -18,7 +18,7 @@ from luthier.rungs.prompted import PromptPredictor, PromptTrial
 from luthier.rungs.search import AnswerTrial, halve
 from luthier.rungs.shots import FixedShots, Shot
 from luthier.rungs.tuned import Lesson, Student, TunedPredictor
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 from luthier.types import Example, FitContext, Predictor, TaskSpec
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Distilled:
     labels); of any other its answers.
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = USUAL
 
     name = "distilled"
     rank = 78

@@ -5,17 +5,17 @@ One example, from input to score: as for `lora`; the adapter also scales each ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luthier.rungs.tuned import FineTune
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 
 
 @dataclass(frozen=True)
 class Dora(FineTune):
     """`lora` with PEFT's DoRA layers, magnitudes in fp32. Slower than LoRA: each pass also measures every weight."""
 
-    recipe: Recipe = field(default_factory=lambda: Recipe(method="dora"))
+    recipe: Recipe = field(default_factory=lambda: replace(USUAL, method="dora"))
 
     name = "dora"
     rank = 72

@@ -5,10 +5,10 @@ One example, from input to score: as for `lora`; but there is no adapter: what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luthier.rungs.tuned import FineTune
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Full(FineTune):
     It needs six times the memory of the weights in fp32 (base, copy, gradients, two moments, best so far).
     """
 
-    recipe: Recipe = field(default_factory=lambda: Recipe(method="full", learning_rate=1e-4))
+    recipe: Recipe = field(default_factory=lambda: replace(USUAL, method="full", learning_rate=1e-4))
 
     name = "full"
     rank = 74

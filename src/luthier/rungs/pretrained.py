@@ -7,7 +7,7 @@ as by `lora`, and to "the pump shows E42" it scores "pressure" best; the referen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from luthier.errors import DataError
 from luthier.rungs.base import EVERY_KIND
 from luthier.rungs.tuned import Lesson, Student, TunedPredictor, on_upper_layers
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 from luthier.types import Example, FitContext, TaskSpec
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Pretrained:
     For domains that are truly new to the student. A tenth of the text is held back: what reading it did is told.
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = USUAL
     reading: Recipe = READING
 
     name = "pretrained"

@@ -6,18 +6,18 @@ model is what is raced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from luthier.rungs.tuned import FineTune
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 
 
 @dataclass(frozen=True)
 class QLora(FineTune):
     """`lora` on a GPU around a copy of the student that is loaded anew in 4 bits; refuses where there is no GPU."""
 
-    recipe: Recipe = field(default_factory=lambda: Recipe(method="qlora"))
+    recipe: Recipe = field(default_factory=lambda: replace(USUAL, method="qlora"))
 
     name = "qlora"
     rank = 76

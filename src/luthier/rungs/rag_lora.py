@@ -8,7 +8,7 @@ is the reference; the score is 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from luthier.rungs.base import EVERY_KIND, Writing, read_predictor, role_model, 
 from luthier.rungs.rag import ways
 from luthier.rungs.reading import Look, ReadingPredictor
 from luthier.rungs.tuned import Lesson, Student, TunedPredictor
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 from luthier.types import Example, FitContext, Input, Message, TaskSpec
 
 COUNT = 3  # passages before an input, where no `rag` was fitted before
@@ -56,7 +56,7 @@ class RagLora:
     that there is none. Passages are looked up as `rag` chose, where that was fitted.
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = USUAL
 
     name = "rag-lora"
     rank = 71

@@ -106,7 +106,8 @@ def anew(rung: Any, training: Training) -> dict[str, Any]:
     recipe = replace(rung.recipe, replay=MORE_REPLAY)
     found = {"more replay": replace(rung, recipe=recipe)}
     if training.epochs is None and recipe.epochs > 1:
-        found["more replay, half as long"] = replace(rung, recipe=replace(recipe, epochs=recipe.epochs // 2))
+        half = replace(recipe, epochs=recipe.epochs // 2, fewest_steps=recipe.fewest_steps // 2)
+        found["more replay, half as long"] = replace(rung, recipe=half)
     return found
 
 

@@ -8,7 +8,7 @@ training it answers "Where is the switch?" by "On the back."; the reference is "
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from luthier.rungs.prompted import PromptPredictor
 from luthier.rungs.search import AnswerTrial, Rounds, worth
 from luthier.rungs.shots import FixedShots
 from luthier.rungs.tuned import Lesson, Student, TunedPredictor
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 from luthier.types import Example, FitContext, Kind, Message, Prediction, Request, TaskSpec
 
 TEXTS: tuple[Kind, ...] = ("generation",)
@@ -37,7 +37,7 @@ class SelfDistilled:
     no words of its own to teach.
     """
 
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = USUAL
 
     name = "self-distilled"
     rank = 82

@@ -27,7 +27,7 @@ from luthier.rungs.base import (
     write_predictor,
     written,
 )
-from luthier.train.recipe import Recipe
+from luthier.train.recipe import USUAL, Recipe
 from luthier.types import Example, FitContext, Input, Message, Prediction, Reply, TaskSpec, Training
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Lesson:
         # what an earlier training left means something at the alpha of that one only
         wanted = task.training if start is None else replace(task.training, alpha=None)
         told = dict(more or {})
-        recipe = on_upper_layers(replace(self.recipe, replay=self._replay(wanted)), wanted)
+        recipe = on_upper_layers(replace(self.recipe, replay=self._replay(wanted)), wanted).long_enough(len(self.rows))
         if recipe.upper_layers is not None:
             lora_config(recipe, self.student.base.module)  # before minutes are spent, whether there are so many
         recipes = contenders(recipe, wanted)
@@ -227,7 +227,7 @@ class Lesson:
 
         if not recipe.replay:
             return None
-        draws = recipe.replay * recipe.epochs * recipe.steps_per_epoch(len(self.rows))
+        draws = recipe.replay * recipe.steps(len(self.rows))
         return replay_of(
             self.student.base, draws=draws, seed=context.seed, folder=context.workdir, working=context.working
         )
@@ -246,7 +246,7 @@ class Lesson:
 class FineTune:
     """A rung that fine-tunes the student by its recipe and keeps the weights that did best on dev."""
 
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = USUAL
 
     name: ClassVar[str]
     rank: ClassVar[int]

@@ -344,8 +344,9 @@ class TrainingSection(Section):
     epochs: int | Literal["search"] | None = Field(
         default=None,
         description=(
-            'How often a fine-tune sees each example (the best dev check is kept), or `"search"` among 1, 2 and 4: on '
-            "part of the examples, where more epochs look better than they are on all. Left out: 2."
+            'How often a fine-tune sees each example (the best dev check is kept), or `"search"` among half as many, '
+            "as many and twice as many as usual: on part of the examples, where more epochs look better than they are "
+            "on all. Left out: 2, and with fewer than about 750 examples as many as make 96 steps."
         ),
         json_schema_extra={"values": 'whole number or `"search"`'},
     )

@@ -192,8 +192,17 @@ def seconds_left(fitting: Fitting) -> float:
         if fitting.whole is not None and chain == 0 and len(examples) == len(fitting.train):
             continue
         if fitting.store.measurement(_key(fitting, chain, examples)) is None:
-            left += fitting.whole_seconds * len(examples) / len(fitting.train)
+            left += fitting.whole_seconds * _work(fitting, len(examples)) / _work(fitting, len(fitting.train))
     return left
+
+
+def _work(fitting: Fitting, examples: int) -> int:
+    """What a fit takes, in some unit: the steps of a fine-tune, which few examples have as many of; else examples."""
+    recipe, epochs = getattr(fitting.rung, "recipe", None), fitting.task.training.epochs
+    if recipe is None:
+        return examples
+    told = replace(recipe, epochs=epochs) if isinstance(epochs, int) else recipe.long_enough(examples)
+    return int(told.steps(examples))
 
 
 def _wanted(fitting: Fitting) -> list[tuple[int, tuple[Example, ...]]]:

@@ -140,7 +140,7 @@ class Training:
         if self.shared:
             self.module.config._attn_implementation = ATTENTION
         self.lower = LowerLayers(self.module)
-        self.steps = self.recipe.epochs * self.recipe.steps_per_epoch(len(rows))
+        self.steps = self.recipe.steps(len(rows))
         self.started = time.perf_counter()
         self.moving = False  # whether a step is changing the weights: between two steps a checkpoint is exact
         self.state = _State()

@@ -41,7 +41,7 @@ class Plan:
         blank = len(lengths) - 1
         each = -(-min(recipe.step_examples, blank) // processes)
         slots = each * processes
-        steps = recipe.epochs * recipe.steps_per_epoch(blank)
+        steps = recipe.steps(blank)
         longest = max(lengths)
         room = max(recipe.pass_tokens * (1 if on_cpu else GPU_PASSES), longest)
         at_once = max(size for size in range(1, each + 1) if each % size == 0 and size * longest <= room)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from luthier.types import Example
 
 FEWEST_CHECKED = 32
+MOST_CHECKED, MOST_ADDED = 6, 16  # epochs
 Method = Literal["lora", "dora", "qlora", "full"]
 
 
@@ -39,10 +40,14 @@ class Recipe:
     warmup_share: float = 0.1
     """The share of all steps in which the rate rises linearly."""
     epochs: int = 2
+    fewest_steps: int = 0
+    """Where the epochs make fewer steps than that, there are more epochs (`long_enough`): few examples want as many
+    steps as many do (Mosbach et al. 2021, arXiv 2006.04884)."""
     step_examples: int = 16
     """Examples a step; the last step of an epoch takes what is left."""
     dev_checks_per_epoch: int = 1
-    """Evenly spaced, the last one at the epoch's end. Each leaves a checkpoint, the best of which is returned."""
+    """Evenly spaced, the last one at the epoch's end. Each leaves a checkpoint, the best of which is returned. Of many
+    epochs not all are checked: `MOST_CHECKED`, evenly spaced, and the last."""
     dev_examples: int = 200
     """Dev examples that a check scores at most: a seeded choice, the same for all checks."""
     dev_answers: int = 4096
@@ -60,6 +65,18 @@ class Recipe:
             return list(dev)
         chosen = np.random.default_rng(seed).choice(len(dev), count, replace=False)
         return [dev[index] for index in sorted(chosen)]
+
+    def long_enough(self, examples: int) -> Recipe:
+        """The same with as many epochs as it takes to make the fewest steps, 16 at most.
+
+        >>> [Recipe(fewest_steps=96).long_enough(examples).epochs for examples in (50, 100, 200, 500, 1000, 10_000)]
+        [16, 14, 8, 3, 2, 2]
+        """
+        wanted = -(-self.fewest_steps // self.steps_per_epoch(examples))
+        return replace(self, epochs=max(self.epochs, min(wanted, MOST_ADDED)))
+
+    def steps(self, examples: int) -> int:
+        return self.epochs * self.steps_per_epoch(examples)
 
     def steps_per_epoch(self, examples: int) -> int:
         return -(-examples // self.step_examples)
@@ -79,9 +96,15 @@ class Recipe:
     def check_steps(self, examples: int) -> tuple[int, ...]:
         """After how many steps dev is checked.
 
-        >>> Recipe().check_steps(1000)
-        (63, 126)
+        >>> Recipe().check_steps(1000), Recipe(epochs=14).check_steps(100)
+        ((63, 126), (14, 35, 56, 77, 98))
         """
         size, checks = self.steps_per_epoch(examples), self.dev_checks_per_epoch
         parts = [-(-size * part // checks) for part in range(1, checks + 1)]
-        return tuple(sorted({epoch * size + part for epoch in range(self.epochs) for part in parts}))
+        every = -(-self.epochs // MOST_CHECKED)
+        checked = [epoch for epoch in range(self.epochs) if (self.epochs - 1 - epoch) % every == 0]
+        return tuple(sorted({epoch * size + part for epoch in checked for part in parts}))
+
+
+# what a rung trains by that nobody told otherwise
+USUAL = Recipe(fewest_steps=96)

@@ -32,7 +32,6 @@ RATES: Mapping[Method, tuple[float, ...]] = {
     "qlora": (1e-4, 3e-4, 1e-3, 3e-3),
     "full": (1e-5, 3e-5, 1e-4, 3e-4),
 }
-EPOCHS = (1, 2, 4)
 ALPHAS = (16, 32, 64)
 FEWEST_TRIED = 4  # contenders of the first round, which is always made: one choice alone has no more
 DONE = "search.json"
@@ -83,7 +82,8 @@ def contenders(recipe: Recipe, wanted: Training) -> list[Recipe]:
     (4, 1)
     """
     rates = _values(wanted.learning_rate, RATES[recipe.method], recipe.learning_rate)
-    epochs = _values(wanted.epochs, EPOCHS, recipe.epochs)
+    around = tuple(sorted({max(1, recipe.epochs // 2), recipe.epochs, 2 * recipe.epochs}))
+    epochs = _values(wanted.epochs, around, recipe.epochs)
     # all weights have no scale of their own
     alphas = (recipe.alpha,) if recipe.method == "full" else _values(wanted.alpha, ALPHAS, recipe.alpha)
     return [
