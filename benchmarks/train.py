@@ -2,6 +2,7 @@
 
     python benchmarks/train.py [--steps 10] [--rounds 1] [--save benchmarks/results/train.json]
     python benchmarks/train.py --seeds 0 1 2 [--replay 0 1] [--layers 20 30]
+    python benchmarks/train.py --few 125 250                      # seen twice, and as often as is usual
     python benchmarks/train.py --curve DATA --minutes 30          # a folder that has banking77/*.csv
 
 One example: "Who was Galileo ?" under the system message "Classify.", answered "HUM": 24 tokens, three of which are
@@ -9,9 +10,9 @@ learned. The peer runs as TRL's documentation has it on a CPU, at its best: leng
 all linear layers. It chooses its batches; luthier then takes the very same batches, from the same adapter, at the same
 rates, so that both must end at the same dev loss. Each side is a process of its own (two threads, fp32) and does one
 step more, which is not counted. The ceiling is what the matrix products of the model's own layers (forward, backward,
-and those of the adapter) would allow if nothing else took time. `--seeds` and `--curve` score what comes out: the first
-the demo's fine-tune on all sealed test questions and by what it forgot (with and without replay, on the upper layers or
-on all), the second banking77 by the number of examples. The last line is one JSON object.
+and those of the adapter) would allow if nothing else took time. `--seeds`, `--few` and `--curve` score what comes out: the
+first the demo's fine-tune on all sealed test questions and by what it forgot (with and without replay, on the upper
+layers or on all), the second the same on so many of its examples only, the third banking77 by the number of examples. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="score the demo's fine-tune for each seed instead")
     parser.add_argument("--replay", nargs="+", type=int, default=[1], help="with --seeds: rows a step of replay, each")
     parser.add_argument("--layers", nargs="+", type=int, help="with --seeds: upper layers that are adapted, each")
+    parser.add_argument("--few", nargs="+", type=int, help="score the demo's fine-tune on so many examples instead")
     parser.add_argument("--curve", type=Path, help="score banking77 by the number of examples instead: its folder")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the curve may take")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="its numbers of examples")
@@ -73,6 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if options.seeds:
             name, found = "seeds", seeds(options.seeds, options.replay, options.layers, Path(scratch))
+        elif options.few:
+            name, found = "few", few(options.few, Path(scratch))
         elif options.curve:
             name, found = "curve", curve(options.curve, options.sizes, options.minutes, Path(scratch))
         else:
@@ -195,8 +199,28 @@ def seeds(chosen: Sequence[int], replays: Sequence[int], layers: Sequence[int] |
     return found
 
 
+def few(sizes: Sequence[int], scratch: Path) -> dict[str, Any]:
+    """The demo's fine-tune on the first so many examples, seen twice and as often as is usual; one seed."""
+    task = routing(scratch)
+    student = catalog.open_model(MODEL)
+    rows = []
+    for size, epochs in itertools.product(sizes, (2, None)):
+        spec = replace(task.spec, training=replace(task.spec.training, epochs=epochs))
+        folder = scratch / f"{size}-{epochs}"
+        predictor, row = fitted(spec, task.train[:size], task.dev, list(task.test.order), student, 0, folder)
+        told = predictor.describe()
+        rows.append({"examples": size, "epochs": told["epochs"], "steps": told["steps"], **row})
+        print(json.dumps(rows[-1]), flush=True)
+        print(
+            f"{size:6,} examples, {told['epochs']} epochs ({told['steps']} steps): accuracy {row['accuracy']:.3f} "
+            f"[{row['low']:.3f}, {row['high']:.3f}] on {row['tested']}, fitted in {row['fit_seconds']:.0f} s",
+            flush=True,
+        )
+    return {"layers": task.spec.training.upper_layers, "runs": rows}
+
+
 def curve(folder: Path, sizes: Sequence[int], minutes: float, scratch: Path) -> dict[str, Any]:
-    """Accuracy on banking77 by the number of examples, as far as the minutes go; one seed, two epochs."""
+    """Accuracy on banking77 by the number of examples, as far as the minutes go; one seed."""
     began = time.perf_counter()
     spec, train, dev, test = banking(folder / "banking77")
     student = catalog.open_model(MODEL)
