@@ -10,9 +10,10 @@ learned. The peer runs as TRL's documentation has it on a CPU, at its best: leng
 all linear layers. It chooses its batches; luthier then takes the very same batches, from the same adapter, at the same
 rates, so that both must end at the same dev loss. Each side is a process of its own (two threads, fp32) and does one
 step more, which is not counted. The ceiling is what the matrix products of the model's own layers (forward, backward,
-and those of the adapter) would allow if nothing else took time. `--seeds`, `--few` and `--curve` score what comes out: the
-first the demo's fine-tune on all sealed test questions and by what it forgot (with and without replay, on the upper
-layers or on all), the second the same on so many of its examples only, the third banking77 by the number of examples. The last line is one JSON object.
+and those of the adapter) would allow if nothing else took time. `--seeds`, `--few` and `--curve` score what comes
+out: the first the demo's fine-tune on all sealed test questions and by what it forgot (with and without replay, on the
+upper layers or on all), the second the same on so many of its examples only, the third banking77 by the number of
+examples. The last line is one JSON object.
 """
 
 from __future__ import annotations
