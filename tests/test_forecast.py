@@ -226,6 +226,22 @@ def test_a_rung_that_gives_one_answer_to_everything_has_not_begun_and_nobody_can
     assert next_step(constant, target, better)[0] == "another rung", "what is better already needs no wait"
 
 
+def test_what_the_test_split_has_ruled_out_is_not_foretold() -> None:
+    target = Target("accuracy", 0.85)
+    hopeful = found_at({125: 0.7, 250: 0.78, 500: 0.82, 1000: 0.86}, 0.85)
+    assert next_step(hopeful, target, None)[0] == "proof"
+    proven = hopeful.given(Estimate(0.8, 0.75, 0.84, 300, "ppr"))
+    assert proven.score(1000)["high"] <= 0.84
+    assert proven.reaches(0.85, 1000) == 0.0
+    assert (proven.needed(0.85)["low"] or 4001) > 1000
+    assert next_step(proven, target, None)[0] != "proof"
+    assert told(proven, target)["tested"]["high"] == 0.84
+    step, because = next_step(hopeful.given(Estimate(0.4, 0.3, 0.5, 300, "ppr")), target, None)
+    assert step == "open"
+    assert "dev and test disagree" in because
+    assert hopeful.given(None) is hopeful
+
+
 def test_texts_have_begun_where_one_of_them_is_right() -> None:
     task = replace(TASK, kind="generation", labels=())
     none, one = answered(["x"] * 100), answered(["warm", *["x"] * 99])
@@ -345,6 +361,8 @@ def test_the_command_says_what_twice_and_four_times_the_data_would_give(
     assert found["sentences"][0] in out, "what was measured is kept: the same answer again"
     assert call("forecast", str(path), "--rung", "embedding") == 2
     assert "'embedding' is not on the ladder" in capsys.readouterr().err
+    assert call("forecast", str(path), "--rung", "majority") == 2
+    assert "majority learns nothing from more examples" in capsys.readouterr().err
 
 
 def test_a_fine_tune_takes_its_fewest_steps_on_few_examples_too(tmp_path: Path) -> None:

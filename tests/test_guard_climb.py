@@ -43,7 +43,7 @@ def test_a_fine_tune_that_forgot_too_much_is_not_chosen(tmp_path: Path) -> None:
     assert verdict.chosen is None
     assert "lora@llama-0: it forgot too much (" in verdict.sentence
     seen = {event.text for event in events if event.kind == "working" and "forgotten" in event.text}
-    assert "looking for what was forgotten: general text, after" in seen
+    assert "certifying what was forgotten: general text, after" in seen
     assert verdict.to_dict()["candidates"][0]["guard"]["answer"] == "failed"
 
 

@@ -241,10 +241,10 @@ def test_a_student_that_nobody_knows_has_its_rate_searched(toml: str, wanted: An
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("epochs = 0", "0 is no number of epochs"),
-        ("epochs = 2.5", "2.5 is no number of epochs"),
-        ('alpha = "serach"', "'serach' is no number of alpha"),
-        ("alpha = true", "True is no number of alpha"),
+        ("epochs = 0", "0 is neither a whole number from 1 to 100"),
+        ("epochs = 2.5", "2.5 is neither a whole number"),
+        ('alpha = "serach"', "'serach' is neither a whole number from 1 to 1024"),
+        ("alpha = true", "True is neither a whole number"),
     ],
 )
 def test_what_is_neither_a_number_nor_search_is_told(line: str, says: str) -> None:

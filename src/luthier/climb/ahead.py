@@ -36,6 +36,13 @@ def forecast_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
             fix=f"use one of: {', '.join(known)}",
         )
     rung = next(rung for rung in rungs if rung.name == chosen)
+    if rung.name in forecasts.UNTAUGHT:
+        able = [each.name for each in rungs if each.name not in forecasts.UNTAUGHT]
+        raise SpecError(
+            f"{chosen} learns nothing from more examples",
+            where="luthier forecast --rung",
+            fix=f"use one of: {', '.join(able) or 'none on this ladder; add tfidf to [ladder] rungs'}",
+        )
     shop.shelf.check(shop.roles(rung))
     shop.open_scorer()  # before the first fit is paid for
     if name is None:
@@ -53,7 +60,7 @@ def forecast_asked(shop: Workshop, name: str | None) -> dict[str, Any]:
     fitting = _fitting(shop, rung, known[chosen], predictor, fit.seconds)
     if (left := seconds_left(fitting)) > WORTH_SAYING:
         shop.note(f"the fits on parts take about {duration(left)}")
-    found = forecast(fitting)
+    found = forecast(fitting).given(measured.get(known[chosen].name))
     return forecasts.told(found, task.spec.target, forecasts.best_other(measured, known[chosen].name))
 
 
@@ -80,7 +87,7 @@ def after_misses(
                 skipped.append(forecasts.skipped(name, needs, left))
                 continue
             left -= needs
-            found = forecast(fitting)
+            found = forecast(fitting).given(measured.get(name))
         except (DataError, ModelError) as error:
             shop.note(f"{name}: no forecast of more examples: {error.what}")
             continue

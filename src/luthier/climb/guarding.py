@@ -52,7 +52,7 @@ def guarded(shop: Workshop, others: Sequence[Task], predictor: Predictor, run: E
         asked: list[tuple[Message, ...]] = getattr(predictor, "prompts", lambda _inputs: [])(inputs)
 
         def working(text: str, done: int, total: int) -> None:
-            shop.listen(Event("working", run.candidate.name, f"looking for what was forgotten: {text}", done, total))
+            shop.listen(Event("working", run.candidate.name, f"certifying what was forgotten: {text}", done, total))
 
         known = certify(guard, predictor, task_prompts=asked, kept=shop.store, working=working).describe()
         shop.store.keep_measurement(key, known)

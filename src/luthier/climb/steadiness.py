@@ -29,7 +29,7 @@ def _measured(shop: Workshop, run: EvalRun, predictor: Rewordable, inputs: list[
     key = digest("consistency", VERSION, run.fingerprint, inputs)
 
     def working(done: int, total: int) -> None:
-        shop.listen(Event("working", run.candidate.name, "asking again in other words", done, total))
+        shop.listen(Event("working", run.candidate.name, "is it steady? asking again in other words", done, total))
 
     known = shop.store.measurement(key)
     if known is None and (measured := consistency(predictor, inputs, working)) is not None:

@@ -68,6 +68,9 @@ class Source:
         return found  # type: ignore[return-value]
 
 
+NONE_TUNED = "this run has none that is fine-tuned"
+
+
 def find(task: Task, candidate: str | None = None) -> Source:
     """The named candidate of the last finished run of the task as it stands now; without a name, the chosen one.
 
@@ -76,10 +79,13 @@ def find(task: Task, candidate: str | None = None) -> Source:
     """
     run = _last_run(task)
     name = candidate or run.summary["verdict"]["chosen"]
+    tuned = [each["name"] for each in run.summary["candidates"] if each["guarded"] and not each["not_measured"]]
+    if name is None:
+        fix = f"name a fine-tuned one: --candidate {tuned[0]}" if tuned else f"{NONE_TUNED}, and only they have weights"
+        raise SpecError("the last run chose no candidate", where="luthier export", fix=fix)
     row = _candidate(run, name)
     rung = next((rung for rung in LADDER if rung.name == row["rung"]), None)
-    tuned = [each["name"] for each in run.summary["candidates"] if each["guarded"] and not each["not_measured"]]
-    other = f"name one that is: --candidate {tuned[0]}" if tuned else "this run has none: see [ladder] rungs"
+    other = f"name one that is: --candidate {tuned[0]}" if tuned else f"{NONE_TUNED}: see [ladder] rungs"
     if rung is None or not rung.guarded:
         raise SpecError("it is not fine-tuned: there are no weights to export", where=str(row["name"]), fix=other)
     if "documents" in rung.roles:
@@ -110,12 +116,8 @@ def _last_run(task: Task) -> FinishedRun:
     return found
 
 
-def _candidate(run: FinishedRun, name: str | None) -> Mapping[str, Any]:
+def _candidate(run: FinishedRun, name: str) -> Mapping[str, Any]:
     known = [str(row["name"]) for row in run.summary["candidates"]]
-    if name is None:
-        raise SpecError(
-            "the last run chose no candidate", where="luthier export", fix=f"name one: --candidate {known[-1]}"
-        )
     for row in run.summary["candidates"]:
         if row["name"] == name:
             found: Mapping[str, Any] = row

@@ -17,6 +17,7 @@ from luthier.train.forecast import AHEAD, CONFIDENCE, MOST_AHEAD, PARTS, Forecas
 from luthier.types import Estimate, EvalRun, Rung, Target
 
 NextStep = Literal["proof", "more labels", "another rung", "open"]
+UNTAUGHT = ("majority", "zero-shot")
 LEARNED = ("tfidf", "nearest", "embedding")
 LIKELY = 0.5
 UNLIKELY = 0.1
@@ -46,6 +47,7 @@ def told(found: Forecast, target: Target, other: tuple[str, Estimate] | None = N
         "limit": found.limit(),
         "needed": found.needed(target.at_least),
         "begun": found.begun,
+        "tested": None if found.tested is None else plain(found.tested),
         "loss": _loss(found),
         "own": None if found.own is None else plain(found.own),
         "other": None if other is None else {"name": other[0], **plain(other[1])},
@@ -60,6 +62,13 @@ def next_step(found: Forecast, target: Target, other: tuple[str, Estimate] | Non
     """Whether more labels or another rung is the better next step, and why, in a sentence part. Pure."""
     now, most = found.examples, MOST_AHEAD * found.examples
     bar, four = level(target.at_least), found.score(most)
+    tested = found.tested
+    if tested is not None and not tested.low <= found.score(now)["mean"] <= tested.high:
+        return "open", (
+            f"dev and test disagree about what it has now ({interval(found.score(now))} by {count(found.dev_examples)} "
+            f"examples of dev, {interval(plain(tested))} by {count(tested.n)} of test), so that a curve measured on "
+            "dev foretells little: give dev more examples"
+        )
     if found.reaches(target.at_least, now) >= LIKELY:
         return "proof", f"it probably reaches {bar} already: what lacks is proof, which more test examples give"
     if not found.begun and (other is None or other[1].low <= four["high"]):

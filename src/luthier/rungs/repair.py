@@ -193,7 +193,7 @@ class _Search:
         from luthier.train.suites import GENERAL_TEXT
 
         began, predictor = time.perf_counter(), self.at(scale)
-        what = f"looking for what was forgotten, at a strength of {scale:g}{self.way and f' ({self.way})'}"
+        what = f"choosing a strength by what was forgotten, at {scale:g}{self.way and f' ({self.way})'}"
 
         def working(text: str, done: int, total: int) -> None:
             self.context.working(f"{what}: {text}", done, total)

@@ -19,7 +19,7 @@ loss has come (Schaeffer et al. 2023, arXiv 2304.15004), and then a curve falls 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -29,6 +29,7 @@ from scipy.special import betainc, betaincinv, ndtr, ndtri
 from luthier.stats.checks import Floats, check_open
 
 DRAWS = 4000
+_FEWEST_KEPT = 40  # of them: fewer say that two measurements contradict each other
 _SHAPES = 2**12  # points of the prior over (beta, h, r), spread evenly
 # The priors. beta: published exponents lie between .2 and 1, but a learner that has just left the majority class falls
 # faster: 23 curves of TF-IDF (benchmarks/forecast.py, draws 0 to 2, never judged) asked for a spread of 1, not .5. h:
@@ -110,6 +111,15 @@ class LearningCurve:
     def interval(self, n: float, confidence: float = 0.9) -> tuple[float, float, float]:
         """(median, low, high) of the error at n examples. Falls with n in all three."""
         return _quantiles(self.errors(n), confidence)
+
+    def within(self, n: float, low: float, high: float) -> LearningCurve | None:
+        """Those of the curves whose error at n examples lies in [low, high]; None where hardly any does."""
+        errors = self.errors(n)
+        kept = (low <= errors) & (errors <= high)
+        if kept.sum() < _FEWEST_KEPT:
+            return None
+        names = ("level", "beta", "half", "floor", "_noise", "_residual")
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
     def limit(self, confidence: float = 0.9) -> tuple[float, float, float]:
         """(median, low, high) of the error that no number of examples gets below."""

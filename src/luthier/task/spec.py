@@ -407,10 +407,14 @@ class TrainingSection(Section):
     @field_validator("epochs", "alpha", mode="before")
     @classmethod
     def _count(cls, value: object, info: ValidationInfo) -> object:
-        most = {"epochs": 100, "alpha": 1024}[info.field_name or ""]
+        name = info.field_name or ""
+        most, usual = {"epochs": (100, 2), "alpha": (1024, 32)}[name]
         whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
         if value is not None and value != "search" and not whole:
-            raise problem(f"{value!r} is no number of {info.field_name}", f'write 1 to {most}, or "search"')
+            raise problem(
+                f'{value!r} is neither a whole number from 1 to {most} nor "search"',
+                f'write {name} = {usual}, or {name} = "search"',
+            )
         return value
 
     @model_validator(mode="after")

@@ -90,9 +90,18 @@ class Forecast:
     dev_examples: int
     begun: bool = True
     """Whether a fit on all examples is better than a constant answer."""
+    tested: Estimate | None = None
+    """What the fit on all examples was measured to score on the test split, where it was."""
     own: Estimate | None = None
     """The mean score of the fit on all examples on some of these very examples: what it cannot fit, no more of their
     kind will teach it."""
+
+    def given(self, tested: Estimate | None) -> Forecast:
+        """Without the curves that the test split has ruled out; as it is where it would rule out nearly all of them."""
+        if tested is None:
+            return self
+        left = self.curve.within(self.examples, 1.0 - tested.high, 1.0 - tested.low)
+        return replace(self, tested=tested, curve=left or self.curve)
 
     def score(self, n: float, confidence: float = CONFIDENCE) -> dict[str, float]:
         """What to expect of a fit on n examples, on inputs to come: mean (the median), low and high. Never falls."""
