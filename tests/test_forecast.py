@@ -240,6 +240,29 @@ def test_what_the_test_split_has_ruled_out_is_not_foretold() -> None:
     assert step == "open"
     assert "dev and test disagree" in because
     assert hopeful.given(None) is hopeful
+    step, because = next_step(hopeful.given(Estimate(0.9, 0.86, 0.93, 300, "ppr")), target, None)
+    assert (step, "the test split has shown" in because) == ("nothing", True)
+    wide = found_at({2: 0.5, 4: 0.6, 8: 0.7, 16: 0.8}, 0.85)
+    assert "disagree" not in next_step(wide.given(Estimate(0.75, 0.7, 0.8, 300, "ppr")), target, None)[1]
+
+
+def test_copies_count_once_and_one_label_is_no_proof_of_learning() -> None:
+    def groups(size: int) -> list[Point]:
+        rows = [
+            Row(
+                Example(f"e{at}-{copy}", "", ("warm" if at < 5 else "cold",), f"g{at}"),
+                Prediction("cold" if at == 5 else "warm"),
+                Score(float(at <= 5), ""),
+            )
+            for at in range(10)
+            for copy in range(size)
+        ]
+        return [Point(n, 0, tuple(rows), 1.0) for n in (10, 20)]
+
+    assert not forecast_of(groups(1), TASK, "lora", 20).begun
+    assert not forecast_of(groups(20), TASK, "lora", 20).begun
+    assert not forecast_of(answered(["cold"] * 50, warm=50), TASK, "lora", 1000).begun
+    assert forecast_of(answered(["warm"] * 50, warm=50), TASK, "lora", 1000).begun
 
 
 def test_texts_have_begun_where_one_of_them_is_right() -> None:
@@ -373,6 +396,10 @@ def test_a_fine_tune_takes_its_fewest_steps_on_few_examples_too(tmp_path: Path) 
     assert seconds_left(given) == pytest.approx(128.0 * rest)
     tuned = replace(given, rung=Lora(Recipe(epochs=2, fewest_steps=96)))
     assert seconds_left(tuned) == pytest.approx(2 * 3 * 96 + 128)  # a second a step
+    small = fitting(tmp_path / "small", Counting(), train=40)
+    whole = small.rung.fit(TASK, small.train, small.dev, FitContext({}, 0, tmp_path))
+    refused = replace(small, rung=Lora(Recipe(epochs=2)), whole=whole, whole_seconds=6.0)
+    assert seconds_left(refused) == pytest.approx(2 * 4 + 6), "5 and 10 examples are too few for a step"
     few = replace(tuned, task=replace(TASK, training=Training(epochs=2)))
     assert seconds_left(few) == pytest.approx(128.0 * rest), "epochs as they were told"
 

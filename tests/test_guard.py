@@ -436,6 +436,9 @@ def test_where_no_strength_will_do_it_is_trained_anew(tmp_path: Path) -> None:
         "more replay": (MORE_REPLAY, QUICK.recipe.epochs),
         "more replay, half as long": (MORE_REPLAY, QUICK.recipe.epochs // 2),
     }
+    for examples in (16, 40, 200):
+        more, half = (rung.recipe.long_enough(examples).epochs for rung in anew(Lora(), Training()).values())
+        assert half == more // 2, "half as long"
     fitted: list[Path] = []
 
     def fitting(rung: Rung) -> Callable[[FitContext], Any]:

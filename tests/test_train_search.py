@@ -163,6 +163,20 @@ def test_no_round_is_begun_that_would_go_over_the_seconds(tmp_path: Path) -> Non
     assert not search(tmp_path / "more", Trainer(), seconds=600.0).cut_short
 
 
+def test_a_round_that_could_only_say_the_same_again_is_not_made(tmp_path: Path) -> None:
+    for tokens in (1, 10**9):
+        trainer = Trainer()
+        choice = search(tmp_path / str(tokens), trainer, tokens=tokens, seconds=1e-6)
+        assert len(choice.trials) == len(trainer.asked) == 4
+        assert not choice.cut_short, "there was nothing more to train"
+        assert choice.recipe.learning_rate == min(choice.trials, key=nll).learning_rate
+
+
+def test_the_seconds_before_an_interruption_count(tmp_path: Path) -> None:
+    search(tmp_path, Trainer(), seconds=1e-6)  # the first round, kept
+    assert search(tmp_path, Trainer(), seconds=1e-6).cut_short
+
+
 def test_a_small_budget_still_has_two_steps_and_no_trial_more_examples_than_there_are(tmp_path: Path) -> None:
     few, many = Trainer(), Trainer()
     search(tmp_path / "few", few, tokens=1)

@@ -201,7 +201,7 @@ def by_length(config: Any) -> bool:
     that says so: the small case that is tried would show neither."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = {each.get("rope_type") for each in (rope, *rope.values()) if isinstance(each, dict)}
-    return bool(kinds & {"dynamic", "longrope"}) or "local" in getattr(config, "attention_layers", ())
+    return bool(kinds & {"dynamic", "longrope"}) or "local" in (getattr(config, "attention_layers", None) or ())
 
 
 def prefix_tokens(prompts: Sequence[Sequence[int]]) -> int:

@@ -16,7 +16,7 @@ from luthier.report.plain import count, duration, interval, level, percent, plai
 from luthier.train.forecast import AHEAD, CONFIDENCE, MOST_AHEAD, PARTS, Forecast
 from luthier.types import Estimate, EvalRun, Rung, Target
 
-NextStep = Literal["proof", "more labels", "another rung", "open"]
+NextStep = Literal["nothing", "proof", "more labels", "another rung", "open"]
 UNTAUGHT = ("majority", "zero-shot")
 LEARNED = ("tfidf", "nearest", "embedding")
 LIKELY = 0.5
@@ -62,10 +62,12 @@ def next_step(found: Forecast, target: Target, other: tuple[str, Estimate] | Non
     """Whether more labels or another rung is the better next step, and why, in a sentence part. Pure."""
     now, most = found.examples, MOST_AHEAD * found.examples
     bar, four = level(target.at_least), found.score(most)
-    tested = found.tested
-    if tested is not None and not tested.low <= found.score(now)["mean"] <= tested.high:
+    tested, expected = found.tested, found.score(now)
+    if tested is not None and tested.low >= target.at_least:
+        return "nothing", f"the test split has shown that it reaches {bar}, with {interval(plain(tested))}"
+    if tested is not None and (expected["low"] > tested.high or expected["high"] < tested.low):
         return "open", (
-            f"dev and test disagree about what it has now ({interval(found.score(now))} by {count(found.dev_examples)} "
+            f"dev and test disagree about what it has now ({interval(expected)} by {count(found.dev_examples)} "
             f"examples of dev, {interval(plain(tested))} by {count(tested.n)} of test), so that a curve measured on "
             "dev foretells little: give dev more examples"
         )
@@ -82,7 +84,9 @@ def next_step(found: Forecast, target: Target, other: tuple[str, Estimate] | Non
             "too small for the task or was trained too little; of a fine-tune, a larger base model may be enough"
         )
     if found.reaches(target.at_least, most) >= LIKELY:
-        return "more labels", f"{bar} is probably reached with about {_needed(found.needed(target.at_least))} examples"
+        needed = found.needed(target.at_least)
+        needed["low"] = None if needed["low"] is None else max(now, needed["low"])  # fewer have not reached it
+        return "more labels", f"{bar} is probably reached with about {_needed(needed)} examples"
     best = f"even {count(most)} examples would probably give {interval(four)}"
     if other is not None and other[1].low > four["high"]:
         return "another rung", f"{best}, and {other[0]} has {interval(plain(other[1]))} now"
@@ -198,6 +202,7 @@ def _sentences(values: Mapping[str, Any]) -> list[str]:
         f"have {far} (each at {level(values['confidence'])}, from {len(values['points'])} fits measured on dev)."
     )
     words = {
+        "nothing": "No further step is needed",
         "proof": "More test examples are the next step",
         "more labels": "More labels are the better next step",
         "another rung": "Another rung is the better next step than more labels",

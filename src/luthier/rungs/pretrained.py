@@ -87,7 +87,10 @@ class Pretrained:
         start = read.weights if read.best.dev_nll < before else None
         if start is None:
             more["reading was of no use"] = "held-back text is no likelier after it: the task was learned without it"
-        return lesson.learnt(task, context, start=start, more=more)
+        # what reading left means something at the alpha that it was read with only
+        return lesson.learnt(
+            replace(task, training=replace(task.training, alpha=None)), context, start=start, more=more
+        )
 
 
 def blocks_of(texts: Sequence[str], base: Any, *, seed: int) -> list[TrainRow]:

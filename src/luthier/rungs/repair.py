@@ -105,8 +105,13 @@ def anew(rung: Any, training: Training) -> dict[str, Any]:
         return {}
     recipe = replace(rung.recipe, replay=MORE_REPLAY)
     found = {"more replay": replace(rung, recipe=recipe)}
-    if training.epochs is None and recipe.epochs > 1:
-        half = replace(recipe, epochs=recipe.epochs // 2, fewest_steps=recipe.fewest_steps // 2)
+    if not isinstance(training.epochs, int) and recipe.epochs > 1:
+        half = replace(
+            recipe,
+            epochs=recipe.epochs // 2,
+            fewest_steps=recipe.fewest_steps // 2,
+            most_epochs=recipe.most_epochs // 2,
+        )
         found["more replay, half as long"] = replace(rung, recipe=half)
     return found
 

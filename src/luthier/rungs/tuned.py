@@ -184,9 +184,7 @@ class Lesson:
         from luthier.train.adapter import lora_config
         from luthier.train.search import choose, contenders
 
-        # what an earlier training left means something at the alpha of that one only
-        wanted = task.training if start is None else replace(task.training, alpha=None)
-        told = dict(more or {})
+        wanted, told = task.training, dict(more or {})
         recipe = on_upper_layers(replace(self.recipe, replay=self._replay(wanted)), wanted).long_enough(len(self.rows))
         if recipe.upper_layers is not None:
             lora_config(recipe, self.student.base.module)  # before minutes are spent, whether there are so many

@@ -354,7 +354,7 @@ class TrainingSection(Section):
         default=None,
         description=(
             'What an adapter adds is scaled by alpha / 16 (its rank); or `"search"` among 16, 32 and 64. `full` has '
-            "none, and `pretrained` keeps 32. Left out: 32."
+            "none, `pretrained` keeps 32, and `dpo` what it goes on from has. Left out: 32."
         ),
         json_schema_extra={"values": 'whole number or `"search"`'},
     )
@@ -363,8 +363,9 @@ class TrainingSection(Section):
         ge=1,
         description=(
             "How many tokens of training examples the search on dev spends. Where several of `learning_rate`, "
-            "`epochs` and `alpha` are searched, it decides how many of their combinations are tried: 40,000 are "
-            "about enough for four of 36 on texts of 40 tokens."
+            "`epochs` and `alpha` are searched, it decides how many of their combinations are tried. A first round of "
+            "four is always made, two steps of each and all their epochs, whatever it costs: with the many epochs of "
+            "few examples several times 40,000."
         ),
     )
     search_seconds: float | None = Field(

@@ -200,6 +200,8 @@ def seconds_left(fitting: Fitting) -> float:
     for chain, examples in _wanted(fitting):
         if fitting.whole is not None and chain == 0 and len(examples) == len(fitting.train):
             continue
+        if len(examples) < getattr(getattr(fitting.rung, "recipe", None), "step_examples", 0):
+            continue  # too few for a single step: it is refused
         if fitting.store.measurement(_key(fitting, chain, examples)) is None:
             left += fitting.whole_seconds * _work(fitting, len(examples)) / _work(fitting, len(fitting.train))
     return left
@@ -366,14 +368,17 @@ def _has_begun(rows: Sequence[Row], task: TaskSpec) -> bool:
     """
     if task.kind != "classification":
         return any(row.score.value for row in rows)
+    units = {row.example.group or row.example.id: row for row in reversed(rows)}  # copies are one observation
     right: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
+    for row in units.values():
         right[row.example.reference].append(row.prediction.output in row.example.references)
     recall = np.array([np.mean(each) for each in right.values()])
     counts = np.array([len(each) for each in right.values()])
     smooth = (recall * counts + 0.5) / (counts + 1.0)  # all right or all wrong is no proof
     error = math.sqrt(float((smooth * (1.0 - smooth) / counts).sum())) / len(recall)
-    return len(recall) < 2 or bool(recall.mean() - 1.0 / len(recall) > 2.0 * error)
+    if len(recall) < 2:  # a constant may be right about all of them
+        return bool(recall.any())
+    return bool(recall.mean() - 1.0 / len(recall) > 2.0 * error)
 
 
 # A mean loss tells nothing about its spread over examples: that of single losses is taken to be as large as their mean

@@ -12,7 +12,7 @@ import numpy as np
 from luthier.types import Example
 
 FEWEST_CHECKED = 32
-MOST_CHECKED, MOST_ADDED = 6, 16  # epochs
+MOST_CHECKED = 6  # epochs
 Method = Literal["lora", "dora", "qlora", "full"]
 
 
@@ -43,6 +43,8 @@ class Recipe:
     fewest_steps: int = 0
     """Where the epochs make fewer steps than that, there are more epochs (`long_enough`): few examples want as many
     steps as many do (Mosbach et al. 2021, arXiv 2006.04884)."""
+    most_epochs: int = 16
+    """As many are made of few examples at most."""
     step_examples: int = 16
     """Examples a step; the last step of an epoch takes what is left."""
     dev_checks_per_epoch: int = 1
@@ -67,13 +69,13 @@ class Recipe:
         return [dev[index] for index in sorted(chosen)]
 
     def long_enough(self, examples: int) -> Recipe:
-        """The same with as many epochs as it takes to make the fewest steps, 16 at most.
+        """The same with as many epochs as it takes to make the fewest steps, within the most.
 
         >>> [Recipe(fewest_steps=96).long_enough(examples).epochs for examples in (50, 100, 200, 500, 1000, 10_000)]
         [16, 14, 8, 3, 2, 2]
         """
         wanted = -(-self.fewest_steps // self.steps_per_epoch(examples))
-        return replace(self, epochs=max(self.epochs, min(wanted, MOST_ADDED)))
+        return replace(self, epochs=max(self.epochs, min(wanted, self.most_epochs)))
 
     def steps(self, examples: int) -> int:
         return self.epochs * self.steps_per_epoch(examples)

@@ -12,7 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Trial:
     examples: int
     tokens: int
     dev_nll: float | None
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -102,29 +103,32 @@ def choose(recipes: Sequence[Recipe], rows: Sequence[TrainRow], job: Job, train:
     Ties go to fewer epochs, then to the lower rate, then to the lower alpha. `job` has the dev rows, the seed and the
     folder; its own recipe says how many examples a step has. `wanted.search_tokens` of training rows are spent in all,
     the same in each round, and decide how many examples a round has (two steps of them at least). Where there are more
-    recipes than two steps of each would leave room for, a seeded choice of them is tried, and the job's own if it is
-    among them. Where epochs are not searched, a trial takes one. With `wanted.search_seconds` a round is not begun
-    that would go over them by the pace so far; then the choice depends on the machine. A recipe that diverges is out.
-    `train` trains by the job it is given; what is finished is not trained again after an interruption. Raises
-    ModelError where every recipe diverges.
+    recipes than two steps of each would leave room for, some are tried, at least four of them, whatever they cost.
+    Where epochs are not searched, a trial takes one. With `wanted.search_seconds` a round is not begun that would go
+    over them by the pace so far; then the choice depends on the machine. A recipe that diverges is out. `train` trains
+    by the job it is given; what is finished is not trained again after an interruption. Raises ModelError where every
+    recipe diverges.
     """
     order = [int(at) for at in np.random.default_rng([job.seed, 1]).permutation(len(rows))]
     length = sum(len(row.input_ids) for row in rows) / len(rows)
     fewest = 2 * job.recipe.step_examples
     trying = _Trying(rows, order, job, train, _over(recipes))
-    least = fewest * length * sum(trying.epochs(recipe) for recipe in recipes) / len(recipes)
-    standing = sorted(_some(recipes, job, least, wanted.search_tokens), key=_thrift)
+    costs = {recipe: fewest * length * trying.epochs(recipe) for recipe in recipes}
+    standing = sorted(_some(costs, job.recipe, job.seed, wanted.search_tokens), key=_thrift)
     rounds = max(1, math.ceil(math.log2(len(standing))))
     trials = list[Trial]()
-    started, cut_short, count = time.perf_counter(), False, fewest
+    cut_short, count = False, 0
     for turn in range(rounds):
+        each = length * sum(trying.epochs(recipe) for recipe in standing)
+        more = min(len(rows), max(fewest, count, int(wanted.search_tokens / rounds / each)))
+        if more == count:  # there are no more examples, or tokens for them: it would say the same again
+            break
         if turn and wanted.search_seconds is not None:
-            passed = time.perf_counter() - started
+            passed = sum(trial.seconds for trial in trials)  # before an interruption, too
             if passed + passed / turn > wanted.search_seconds:  # every round trains as many tokens
                 cut_short = True
                 break
-        each = length * sum(trying.epochs(recipe) for recipe in standing)
-        count = max(count, int(wanted.search_tokens / rounds / each))
+        count = more
         found = [trying.tried(recipe, count, at, len(standing)) for at, recipe in enumerate(standing)]
         trials += found
         alive = [pair for pair in zip(found, standing, strict=True) if pair[0].dev_nll is not None]
@@ -140,17 +144,20 @@ def choose(recipes: Sequence[Recipe], rows: Sequence[TrainRow], job: Job, train:
     return Choice(alive[0][1], tuple(trials), trying.over, cut_short)
 
 
-def _some(recipes: Sequence[Recipe], job: Job, least: float, tokens: int) -> list[Recipe]:
-    """As many of the recipes as trials of at least `least` tokens leave room for, from every rate in turn."""
-    rng = np.random.default_rng([job.seed, 2])
-    mixed = [recipes[int(at)] for at in rng.permutation(len(recipes))]
-    mixed.sort(key=lambda recipe: recipe != job.recipe)
+def _some(costs: Mapping[Recipe, float], usual: Recipe, seed: int, tokens: int) -> list[Recipe]:
+    """As many of the recipes as `tokens` have room for by what a trial of each costs at least, from every rate in turn.
+
+    Of a rate the one most like the usual comes first, the others in a seeded order.
+    """
+    recipes = list(costs)
+    mixed = [recipes[int(at)] for at in np.random.default_rng([seed, 2]).permutation(len(recipes))]
+    mixed.sort(key=lambda one: (one.epochs != usual.epochs) + (one.alpha != usual.alpha))
     by_rate = [
         [one for one in mixed if one.learning_rate == rate] for rate in sorted({each.learning_rate for each in mixed})
     ]
     spread = [one for turn in itertools.zip_longest(*by_rate) for one in turn if one is not None]
     for count in range(len(spread), FEWEST_TRIED, -1):
-        if math.ceil(math.log2(count)) * count * least <= tokens:
+        if math.ceil(math.log2(count)) * sum(costs[one] for one in spread[:count]) <= tokens:
             return spread[:count]
     return spread[:FEWEST_TRIED]
 
@@ -212,6 +219,7 @@ class _Trying:
         folder = self.job.workdir / "trial-{:g}-{}-{}-{}".format(*key)
         references = [DevRow((item.rows[item.right[0]],), (0,)) for item in self.job.dev]
         job = replace(self.job, recipe=recipe, dev=references, workdir=folder)
+        began = time.perf_counter()
         try:
             nll = self.train(rows, job).checks[-1].dev_nll
         except ModelError as error:
@@ -219,7 +227,7 @@ class _Trying:
                 raise
             nll = math.nan
         tokens = recipe.epochs * sum(len(row.input_ids) for row in rows)
-        trial = Trial(*key, tokens, nll if math.isfinite(nll) else None)
+        trial = Trial(*key, tokens, nll if math.isfinite(nll) else None, time.perf_counter() - began)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps([asdict(each) for each in (*done, trial)]), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # its checkpoint may be as large as the model
