@@ -50,6 +50,7 @@ metric = "field_f1"
 at_least = 0.7
 [training]
 replay = 0
+epochs = 2
 [ladder]
 rungs = ["majority", "nearest", "zero-shot", "lora"]
 [guard]
