@@ -119,6 +119,7 @@ def test_of_more_combinations_than_the_budget_has_room_for_some_are_tried_with_e
         assert {recipe.learning_rate for recipe in first} == {recipe.learning_rate for recipe in recipes}
         assert replace(usual, dev_checks_per_epoch=1) in first, "the usual recipe is always tried"
         assert tokens > 1 or len(set(first)) == 4
+        assert len({(recipe.epochs, recipe.alpha) for recipe in first}) > 1, "what is searched is tried, however few"
         assert choice.recipe in recipes
     assert len({recipe for recipe, _ in trainer.asked}) == len(recipes), "there was room for all of them"
 

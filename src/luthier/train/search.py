@@ -147,11 +147,13 @@ def choose(recipes: Sequence[Recipe], rows: Sequence[TrainRow], job: Job, train:
 def _some(costs: Mapping[Recipe, float], usual: Recipe, seed: int, tokens: int) -> list[Recipe]:
     """As many of the recipes as `tokens` have room for by what a trial of each costs at least, from every rate in turn.
 
-    Of a rate the one most like the usual comes first, the others in a seeded order.
+    The one most like the usual comes first of its rate, all others in a seeded order.
     """
     recipes = list(costs)
     mixed = [recipes[int(at)] for at in np.random.default_rng([seed, 2]).permutation(len(recipes))]
-    mixed.sort(key=lambda one: (one.epochs != usual.epochs) + (one.alpha != usual.alpha))
+    same = ("learning_rate", "epochs", "alpha")
+    nearest = max(mixed, key=lambda one: sum(getattr(one, name) == getattr(usual, name) for name in same))
+    mixed.sort(key=lambda one: one != nearest)
     by_rate = [
         [one for one in mixed if one.learning_rate == rate] for rate in sorted({each.learning_rate for each in mixed})
     ]
